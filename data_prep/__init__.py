@@ -1,0 +1,1 @@
+"""Stage 1: a dataset becomes sharded TFRecords and a manifest."""

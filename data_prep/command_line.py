@@ -1,0 +1,188 @@
+"""How every script meets its user: flags in, one clear line out when something is wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from absl import app, logging
+
+EXIT_USER_ERROR = 1  # absl's own code for a flag that it cannot read
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+
+class UserError(Exception):
+    """Something that the user can mend; its text is one line that says what and how."""
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised where it arrives so that `finally` blocks clean up behind it."""
+
+
+def run(
+    main: Callable[[list[str]], int | None],
+    define_flags: Callable[[], None],
+    *,
+    positional: tuple[int, int] = (0, 0),
+) -> NoReturn:
+    """Runs a script: parses its flags, calls `main`, and turns what happens into an exit code.
+
+    Args:
+      main: receives the positional arguments and returns the exit code, None meaning 0.
+      define_flags: defines the script's flags. Only a script that runs calls it, so that two
+        scripts which define the same flag can be imported by one process.
+      positional: the smallest and the largest number of positional arguments that are accepted.
+
+    Raises:
+      SystemExit: always; the code is what `main` returned, 1 for a `UserError`, or 128 + the
+        signal's number for Ctrl-C and SIGTERM.
+    """
+    define_flags()
+    # Ctrl-C must reach us even where a shell started the script in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _raise_terminated)
+
+    def run_main(argv: list[str]) -> int | None:
+        arguments = argv[1:]
+        if not positional[0] <= len(arguments) <= positional[1]:
+            wrong = " ".join(arguments) or "none"
+            wanted = "no" if positional == (0, 0) else "-".join(map(str, sorted(set(positional))))
+            return _fail(
+                f"expected {wanted} positional argument(s), found: {wrong}; "
+                "options start with two dashes, and --help lists them"
+            )
+        return _run_guarded(main, arguments)
+
+    app.run(run_main)
+    raise AssertionError("app.run always exits")
+
+
+def _run_guarded(main: Callable[[list[str]], int | None], arguments: list[str]) -> int | None:
+    """Calls `main`; what a user can cause becomes one line on stderr and an exit code."""
+    try:
+        code = main(arguments)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("stopped by Ctrl-C")
+        return EXIT_INTERRUPTED
+    except Terminated:
+        _fail("stopped by SIGTERM")
+        return EXIT_TERMINATED
+    except BrokenPipeError:
+        # The reader of our stdout (`| head`) has gone; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in _USERS_OS_ERRORS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{os.strerror(error.errno).lower()}; {_USERS_OS_ERRORS[error.errno]}")
+
+
+_USERS_OS_ERRORS = {
+    errno.ENOSPC: "free some space or choose a folder on another disk",
+    errno.EDQUOT: "free some space or choose a folder on another disk",
+    errno.EACCES: "choose a place that you may read and write, or change its permissions",
+    errno.EPERM: "choose a place that you may read and write, or change its permissions",
+    errno.EROFS: "choose a folder on a disk that can be written",
+    errno.ENOTDIR: "a folder is expected where a file is",
+    errno.EISDIR: "a file is expected where a folder is",
+    errno.ENAMETOOLONG: "choose a shorter path",
+}
+
+
+def _fail(message: str) -> int:
+    print(f"{os.path.basename(sys.argv[0])}: {message}", file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def _raise_terminated(signum: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow and TF-Slim without their start-up noise.
+
+    TensorFlow's C++ part prints a few lines before any log level applies to it, so stderr is kept
+    aside during the import, and shown only if the import fails.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            warnings.filterwarnings("ignore", module="tensorflow|tf_slim|keras")
+            import tensorflow as tf
+            import tf_slim  # noqa: F401
+
+            tf.get_logger().setLevel("ERROR")
+            logging.set_verbosity(logging.ERROR)
+        except BaseException:
+            kept.seek(0)
+            os.write(stderr, kept.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def log(message: str) -> None:
+    """Prints one line of progress to stderr, where logs belong."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(description: str, *, total: int, unit: str) -> Iterator[Callable[[int], object]]:
+    """Shows a bar on stderr while the block runs, on a terminal; elsewhere nothing.
+
+    Args:
+      description: what is being done, shown before the bar.
+      total: how many items there will be.
+      unit: what one item is called.
+
+    Yields:
+      A function to call with the number of items done since its last call.
+    """
+    if not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from tqdm import tqdm  # Imported here: without a terminal nothing needs it.
+
+    with tqdm(desc=description, total=total, unit=unit, leave=False) as bar:
+        yield bar.update
+
+
+def parse_shape(text: str, flag: str) -> tuple[int, int, int]:
+    """Reads `28,28,1` as (height, width, channels).
+
+    Args:
+      text: the flag's value.
+      flag: the flag's name, for the error.
+
+    Returns:
+      Height and width in pixels, 1 to 1,024, and channels, 1 or 3.
+
+    Raises:
+      UserError: the text is anything else.
+    """
+    parts = text.replace("x", ",").split(",")
+    if len(parts) == 3 and all(part.strip().isdigit() for part in parts):
+        height, width, channels = map(int, parts)
+        if 1 <= height <= 1024 and 1 <= width <= 1024 and channels in (1, 3):
+            return height, width, channels
+    raise UserError(
+        f"--{flag}: expected HEIGHT,WIDTH,CHANNELS with sides of 1 to 1024 pixels and 1 or 3 "
+        f"channels, such as 28,28,1; found {text!r}"
+    )
