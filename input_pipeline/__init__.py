@@ -1,0 +1,1 @@
+"""Stage 2: TFRecords become batches of images and labels."""

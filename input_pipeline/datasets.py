@@ -1,0 +1,271 @@
+"""The two ways into the records: endless shuffled training batches, and one pass for evaluation.
+
+Training batches are a function of the seed and the step alone. Batch k holds places k B to
+(k + 1) B - 1 of an endless sequence in which every run of n places is one shuffled pass over the n
+examples; no example is left out where an epoch ends within a batch. So a run that is started
+again at step k needs no saved iterator: it asks for batch k.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep.command_line import UserError, log
+from data_prep.schema import Manifest
+from input_pipeline.augment import Augmentation, augment
+from input_pipeline.preprocess import normalize
+from input_pipeline.records import (
+    count_examples,
+    damage_named,
+    parse_batch,
+    read_shards,
+    shard_paths,
+)
+
+_PARSE_BATCH = 4096
+_ENDLESS = np.iinfo(np.int64).max
+DEFAULT_CACHE_MB = 1024
+
+
+def make_train_dataset(
+    data_dir: Path,
+    manifest: Manifest,
+    *,
+    splits: Sequence[str],
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    train_limit: int | None = None,
+    augmentation: Augmentation | None = None,
+    cache_mb: int = DEFAULT_CACHE_MB,
+    num_workers: int = 1,
+    worker_index: int = 0,
+) -> tf.data.Dataset:
+    """Builds the endless stream of training batches.
+
+    Splits of up to `cache_mb` are kept in memory as uint8 and shuffled whole. Larger ones are read
+    from the disk in every epoch, shards in random order, and shuffled through a window of that
+    size; this is logged.
+
+    Args:
+      data_dir: the dataset folder.
+      manifest: its manifest.
+      splits: the splits to train on.
+      batch_size: images a batch, for each worker.
+      seed: decides the order, which images `train_limit` keeps, and the distortions.
+      start_step: the number of batches that were already consumed.
+      train_limit: keeps so many images, each class in proportion; None for all.
+      augmentation: how to distort images; None for not at all.
+      cache_mb: memory for the images, in MB of 10**6 bytes.
+      num_workers: over how many workers each step's images are divided.
+      worker_index: which of them this is, from 0.
+
+    Returns:
+      A dataset of (images float32 [batch_size, height, width, channels] as `normalize` gives them,
+      labels int64 [batch_size]).
+
+    Raises:
+      UserError: a shard is not whole, or `train_limit` is more than there is.
+    """
+    kept = None
+    if train_limit is not None:
+        kept = choose_stratified(load_labels(data_dir, manifest, splits), train_limit, seed)
+    source = _TrainSource(data_dir, manifest, tuple(splits), kept)
+    first = worker_index * batch_size
+    stride = batch_size * num_workers
+    if source.size_mb <= cache_mb:
+        batches = _resident_batches(source, batch_size, stride, first, seed, start_step)
+    else:
+        window = max(1, int(source.num_examples * cache_mb / source.size_mb))
+        log(
+            f"{'+'.join(splits)}: {source.size_mb:,.0f} MB of images is more than --cache_mb="
+            f"{cache_mb}: they are read from the disk in every epoch, and shuffled through a "
+            f"window of {window:,} images"
+        )
+        batches = _streamed_batches(source, stride, window, seed, start_step).map(
+            lambda images, labels: (
+                images[first : first + batch_size],
+                labels[first : first + batch_size],
+            )
+        )
+    steps = tf.data.Dataset.range(start_step, _ENDLESS)
+
+    def finish(step: tf.Tensor, examples: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        images, labels = examples
+        images = tf.ensure_shape(images, [batch_size, *manifest.image_shape])
+        if augmentation:
+            noise = tf.stack([tf.constant(seed, tf.int64), step * num_workers + worker_index])
+            images = augment(tf.cast(images, tf.float32), augmentation, noise)
+        return normalize(images), tf.ensure_shape(labels, [batch_size])
+
+    return tf.data.Dataset.zip((steps, batches)).map(finish, num_parallel_calls=2).prefetch(4)
+
+
+def make_eval_dataset(
+    data_dir: Path, manifest: Manifest, *, splits: Sequence[str], batch_size: int
+) -> tf.data.Dataset:
+    """Builds one pass over the splits: every example once, in order, the last batch partial.
+
+    Args:
+      data_dir: the dataset folder.
+      manifest: its manifest.
+      splits: the splits to read.
+      batch_size: images a batch.
+
+    Returns:
+      A dataset of (images float32 [n, height, width, channels] as `normalize` gives them, labels
+      int64 [n]).
+
+    Raises:
+      UserError: a shard is not whole.
+    """
+    serialized = read_shards(shard_paths(data_dir, manifest, splits)).batch(batch_size)
+
+    def parse(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = parse_batch(batch, manifest)
+        return normalize(images), labels
+
+    return serialized.map(parse, num_parallel_calls=2).prefetch(2)
+
+
+def load_labels(data_dir: Path, manifest: Manifest, splits: Sequence[str]) -> np.ndarray:
+    """Reads all labels of the splits, int64 [n], in the order of the records.
+
+    Raises:
+      UserError: a shard is not whole.
+    """
+    spec = {"image/class/label": tf.io.FixedLenFeature([], tf.int64)}
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        serialized = read_shards(shard_paths(data_dir, manifest, splits)).batch(_PARSE_BATCH)
+        labels = serialized.map(lambda batch: tf.io.parse_example(batch, spec)["image/class/label"])
+        batch = tf.compat.v1.data.make_one_shot_iterator(
+            labels.rebatch(count_examples(manifest, splits))
+        ).get_next()
+        with damage_named(data_dir, manifest, splits):
+            return session.run(batch)
+
+
+def choose_stratified(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Chooses a subset in which each class has its share, to within one image.
+
+    Args:
+      labels: int64 [n].
+      limit: how many to choose, 1 to n.
+      seed: decides which.
+
+    Returns:
+      bool [n], true for `limit` examples.
+
+    Raises:
+      UserError: the limit is larger than n.
+    """
+    if limit > len(labels):
+        raise UserError(
+            f"--train_limit={limit}: there are {len(labels):,} training images; lower it, or leave "
+            "it out to train on all"
+        )
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
+    # Within each class, its k-th image of m comes at (k + 1/2) / m of the way: cutting that
+    # sequence anywhere leaves every class its share.
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    counts = np.bincount(labels)
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    way = (rank + 0.5) / np.repeat(counts, counts)
+    kept = np.zeros(len(labels), bool)
+    kept[by_class[np.argsort(way, kind="stable")[:limit]]] = True
+    return kept
+
+
+class _TrainSource:
+    """The examples to train on, in the order written."""
+
+    def __init__(
+        self, data_dir: Path, manifest: Manifest, splits: tuple[str, ...], kept: np.ndarray | None
+    ) -> None:
+        self._manifest = manifest
+        self._paths = shard_paths(data_dir, manifest, splits)
+        self._kept = kept
+        shards = [shard for split in splits for shard in manifest.splits[split].shards]
+        self._starts = np.cumsum([0] + [shard.num_examples for shard in shards])
+        self.num_shards = len(shards)
+        self.num_examples = int(self._starts[-1]) if kept is None else int(kept.sum())
+        self.size_mb = self.num_examples * math.prod(manifest.image_shape) / 1e6
+
+    def read(self, shard_order: tf.data.Dataset) -> tf.data.Dataset:
+        """Reads shards, given by their indices, in parsed batches without what is not kept."""
+        if self._kept is None:
+            return shard_order.flat_map(
+                lambda shard: read_shards(tf.gather(self._paths, shard)).batch(_PARSE_BATCH)
+            ).map(lambda batch: parse_batch(batch, self._manifest), num_parallel_calls=2)
+
+        def read_with_mask(shard: tf.Tensor) -> tf.data.Dataset:
+            start, stop = tf.gather(self._starts, shard), tf.gather(self._starts, shard + 1)
+            mask = tf.data.Dataset.from_tensor_slices(tf.constant(self._kept)[start:stop])
+            records = read_shards(tf.gather(self._paths, shard))
+            return tf.data.Dataset.zip((records, mask)).batch(_PARSE_BATCH)
+
+        return shard_order.flat_map(read_with_mask).map(
+            lambda batch, keep: parse_batch(tf.boolean_mask(batch, keep), self._manifest),
+            num_parallel_calls=2,
+        )
+
+
+def _shuffle(
+    places: tf.Tensor, size: int | tf.Tensor, seed: int, permutation: tf.Tensor
+) -> tf.Tensor:
+    """Looks up places, int64 [n] below `size`, in the permutations of the given numbers."""
+    # The raw op: its wrapper `tf.random.experimental.index_shuffle` pads a matrix of seeds wrongly.
+    permutation = tf.broadcast_to(permutation, tf.shape(places))
+    seeds = tf.stack([tf.fill(tf.shape(places), tf.constant(seed, tf.int64)), permutation], axis=1)
+    return tf.raw_ops.RandomIndexShuffle(
+        index=places, seed=tf.pad(seeds, [[0, 0], [0, 1]]), max_index=tf.cast(size, tf.int64) - 1
+    )
+
+
+def _resident_batches(
+    source: _TrainSource, batch_size: int, stride: int, first: int, seed: int, start_step: int
+) -> tf.data.Dataset:
+    """Batches of a source that is kept in memory: each image is looked up by its shuffled place."""
+    n = source.num_examples
+    whole = source.read(tf.data.Dataset.range(source.num_shards)).rebatch(n).cache().repeat()
+    steps = tf.data.Dataset.range(start_step, _ENDLESS)
+
+    def look_up(examples: tuple[tf.Tensor, tf.Tensor], step: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        places = step * stride + first + tf.range(batch_size, dtype=tf.int64)
+        epochs = places // n
+        indices = _shuffle(places % n, n, seed, epochs)
+        images, labels = examples
+        return tf.gather(images, indices), tf.gather(labels, indices)
+
+    return tf.data.Dataset.zip((whole, steps)).map(look_up, num_parallel_calls=2)
+
+
+def _streamed_batches(
+    source: _TrainSource, stride: int, window: int, seed: int, start_step: int
+) -> tf.data.Dataset:
+    """Batches of a source that is read anew in every epoch: shards, then windows, are shuffled."""
+    n, shards = source.num_examples, source.num_shards
+    first_epoch, consumed = divmod(start_step * stride, n)
+    windows_an_epoch = -(-n // window)
+
+    def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = _shuffle(tf.range(shards, dtype=tf.int64), shards, seed, epoch)
+        order = tf.data.Dataset.from_tensor_slices(order)
+        return source.read(order).rebatch(window).enumerate(epoch * windows_an_epoch)
+
+    def shuffle(index: tf.Tensor, examples: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        images, labels = examples
+        size = tf.shape(labels, tf.int64)[0]
+        order = _shuffle(tf.range(size), size, seed, index)
+        # A run that goes on within an epoch drops what the steps before it have consumed.
+        before = (index - first_epoch * windows_an_epoch) * window
+        order = order[tf.clip_by_value(consumed - before, 0, size) :]
+        return tf.gather(images, order), tf.gather(labels, order)
+
+    epochs = tf.data.Dataset.range(first_epoch, _ENDLESS)
+    return epochs.flat_map(read_epoch).map(shuffle).rebatch(stride)
