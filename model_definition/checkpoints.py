@@ -1,0 +1,150 @@
+"""Finds a run's checkpoints, checks that they can be read, and restores weights from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow as tf
+import tf_slim as slim
+
+from data_prep.command_line import UserError
+from model_definition.run_dir import BEST_NAME, Run
+
+CHECKPOINT_NAME = "model.ckpt"
+_MOVING_AVERAGE = "/ExponentialMovingAverage"
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Lists the checkpoints that a folder's `checkpoint` file names, the newest first.
+
+    Args:
+      folder: a run folder, or its `best`.
+
+    Returns:
+      The prefixes of their files; empty where there are none.
+    """
+    state = tf.train.get_checkpoint_state(str(folder))
+    if state is None:
+        return []
+    # By name: the folder may have been moved since it was written.
+    return [folder / Path(path).name for path in reversed(state.all_model_checkpoint_paths)]
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """Returns the step in a checkpoint's name.
+
+    Raises:
+      UserError: the name does not end in a step.
+    """
+    step = checkpoint.name.rpartition("-")[2]
+    if not step.isdigit():
+        raise UserError(f"{checkpoint}: expected a checkpoint such as {CHECKPOINT_NAME}-1000")
+    return int(step)
+
+
+def find_damage(checkpoint: Path) -> str | None:
+    """Reads a whole checkpoint, whose blocks carry checksums.
+
+    Args:
+      checkpoint: the prefix of its files.
+
+    Returns:
+      Why it cannot be read, in one line, or None if it can.
+    """
+    try:
+        reader = tf.train.load_checkpoint(str(checkpoint))
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
+        return " ".join(str(error).split())[:200]
+    return None
+
+
+def choose_checkpoint(run: Run, which: str) -> Path:
+    """Chooses the checkpoint to evaluate or export.
+
+    Args:
+      run: the run.
+      which: `best` on validation, `last`, or a path.
+
+    Returns:
+      The prefix of its files. Where a run has no `best`, because it had no validation split, the
+      last one.
+
+    Raises:
+      UserError: there is none, or it cannot be read.
+    """
+    if which in ("best", "last"):
+        best = list_checkpoints(run.logdir / BEST_NAME) if which == "best" else []
+        found = best or list_checkpoints(run.logdir)
+        if not found:
+            raise UserError(
+                f"{run.logdir}: no checkpoint yet; wait for the first one, or train with "
+                f"python train/train_lenet.py --logdir={run.logdir}"
+            )
+        checkpoint = found[0]
+    else:
+        checkpoint = Path(which.removesuffix(".index"))
+        if not checkpoint.with_name(f"{checkpoint.name}.index").is_file():
+            raise UserError(f"{checkpoint}: no such checkpoint; name one such as model.ckpt-1000")
+    damage = find_damage(checkpoint)
+    if damage:
+        raise UserError(
+            f"{checkpoint}: this checkpoint cannot be read ({damage}); name another one with "
+            "--checkpoint_path, or train further"
+        )
+    return checkpoint
+
+
+class InferenceSaver:
+    """Restores the weights that a model is used with, and saves them alone.
+
+    Where a checkpoint holds moving averages of the weights, those are what is restored.
+    """
+
+    def __init__(self) -> None:
+        """Takes the model variables of the current graph."""
+        self._variables = {variable.op.name: variable for variable in slim.get_model_variables()}
+        self._saver = tf.compat.v1.train.Saver(self._variables, max_to_keep=1)
+        self._restorers: dict[bool, tf.compat.v1.train.Saver] = {False: self._saver}
+
+    def restore(self, session: tf.compat.v1.Session, checkpoint: Path) -> None:
+        """Restores a checkpoint.
+
+        Args:
+          session: of the same graph.
+          checkpoint: the prefix of its files.
+
+        Raises:
+          UserError: its variables are not this model's.
+        """
+        stored = tf.train.load_checkpoint(str(checkpoint)).get_variable_to_shape_map()
+        averaged = any(name + _MOVING_AVERAGE in stored for name in self._variables)
+        suffix = _MOVING_AVERAGE if averaged else ""
+        for name, variable in self._variables.items():
+            expected, found = variable.shape.as_list(), stored.get(name + suffix)
+            if expected != found:
+                raise UserError(
+                    f"{checkpoint}: {name} is {expected} in model.txt and {found or 'missing'} "
+                    "here; this checkpoint is of another model"
+                )
+        if averaged not in self._restorers:
+            names = {name + suffix: variable for name, variable in self._variables.items()}
+            self._restorers[averaged] = tf.compat.v1.train.Saver(names)
+        self._restorers[averaged].restore(session, str(checkpoint))
+
+    def save(self, session: tf.compat.v1.Session, folder: Path, step: int) -> None:
+        """Saves the weights as the folder's only checkpoint.
+
+        Args:
+          session: of the same graph.
+          folder: such as a run's `best`.
+          step: for the checkpoint's name.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        previous = list_checkpoints(folder)
+        prefix = str(folder / CHECKPOINT_NAME)
+        self._saver.save(session, prefix, global_step=step, write_meta_graph=False)
+        for checkpoint in previous:
+            if checkpoint_step(checkpoint) != step:
+                tf.compat.v1.train.remove_checkpoint(str(checkpoint))

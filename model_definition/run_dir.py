@@ -1,0 +1,170 @@
+"""A run folder describes itself: what was trained, on what, how, and what came of it.
+
+    model.txt                  the architecture as trained
+    run.json                   dataset, class names, seed, flags and versions: the `Run` below
+    history.json               every validation so far
+    checkpoint, model.ckpt-N.* the last checkpoints, with the optimiser's state
+    best/                      the best checkpoint on validation, weights alone
+    train/ validation/ test/   TensorBoard's event files
+    export/model.tflite        the LiteRT model that prediction runs
+
+Evaluation and prediction take everything from here, so no flag has to be repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.command_line import UserError
+from data_prep.schema import IMAGE_PREPARATIONS, Manifest
+
+FORMAT_VERSION = 1
+RUN_NAME = "run.json"
+MODEL_NAME = "model.txt"
+HISTORY_NAME = "history.json"
+BEST_NAME = "best"
+EXPORT_PATH = Path("export/model.tflite")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder says of itself.
+
+    Attributes:
+      logdir: the folder.
+      model: the name or path that `--model` gave.
+      architecture_text: the text of `model.txt`.
+      data_dir: the dataset folder trained on, an absolute path.
+      dataset_name: the dataset's name.
+      dataset_digest: `Manifest.digest` of the dataset trained on.
+      image_shape: height, width, channels.
+      image_preparation: how an image from elsewhere becomes an input: `mnist` or `resize`.
+      class_names: the name of each label, label 0 first.
+      config: the training flags that decide the result, by name.
+      versions: of Python and of the libraries that trained it.
+    """
+
+    logdir: Path
+    model: str
+    architecture_text: str
+    data_dir: str
+    dataset_name: str
+    dataset_digest: str
+    image_shape: tuple[int, int, int]
+    image_preparation: str
+    class_names: tuple[str, ...]
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    @property
+    def export_path(self) -> Path:
+        """Where the LiteRT model is; training writes it at its end."""
+        return self.logdir / EXPORT_PATH
+
+
+def exists(logdir: Path) -> bool:
+    """Tells whether the folder holds a run."""
+    return (logdir / RUN_NAME).is_file()
+
+
+def write_run(run: Run) -> None:
+    """Writes `model.txt` and `run.json`, each whole or not at all.
+
+    Args:
+      run: what to write, and where.
+    """
+    run.logdir.mkdir(parents=True, exist_ok=True)
+    facts = asdict(run)
+    del facts["logdir"], facts["architecture_text"]
+    facts["format_version"] = FORMAT_VERSION
+    write_atomically(run.logdir / MODEL_NAME, run.architecture_text)
+    # Last, because a folder counts as a run once this is there.
+    write_atomically(run.logdir / RUN_NAME, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file under a temporary name and renames it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def load_run(logdir: Path) -> Run:
+    """Reads what a run folder says of itself.
+
+    Args:
+      logdir: the folder.
+
+    Returns:
+      The run.
+
+    Raises:
+      UserError: there is no run, or its files are damaged or of another version.
+    """
+    path = logdir / RUN_NAME
+    if not path.is_file():
+        what = "no such run folder" if not logdir.is_dir() else f"holds no {RUN_NAME}, so no run"
+        raise UserError(
+            f"{logdir}: {what}; name one with --logdir, or train one with "
+            f"python train/train_lenet.py --logdir={logdir}"
+        )
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        version = facts.pop("format_version")
+        if version != FORMAT_VERSION:
+            raise UserError(
+                f"{path}: expected format_version {FORMAT_VERSION}, found {version!r}; use the "
+                "version of the project that trained it, or train again"
+            )
+        height, width, channels = facts.pop("image_shape")
+        run = Run(
+            logdir=logdir,
+            architecture_text=(logdir / MODEL_NAME).read_text(encoding="utf-8"),
+            image_shape=(height, width, channels),
+            class_names=tuple(facts.pop("class_names")),
+            **facts,
+        )
+        if run.image_preparation not in IMAGE_PREPARATIONS:
+            raise ValueError(f"image_preparation is {run.image_preparation!r}")
+        return run
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(
+            f"{path}: not a run's description ({reason}); restore it, or train again into another "
+            "--logdir"
+        ) from error
+
+
+def require_same_dataset(run: Run, manifest: Manifest, *, exactly: bool) -> None:
+    """Checks that a dataset fits a run.
+
+    Args:
+      run: the run.
+      manifest: of the dataset.
+      exactly: whether it must be the very dataset that the run was trained on; else the classes
+        and the image shape decide.
+
+    Raises:
+      UserError: it does not fit; says in what.
+    """
+    for what, trained, found in (
+        ("classes", len(run.class_names), len(manifest.class_names)),
+        ("class names", " ".join(run.class_names), " ".join(manifest.class_names)),
+        ("image shape", run.image_shape, manifest.image_shape),
+    ):
+        if trained != found:
+            raise UserError(
+                f"{run.logdir}: this run's {what}: {trained}; the dataset {manifest.name}'s: "
+                f"{found}; name a dataset that fits with --data_dir, or another --logdir"
+            )
+    if exactly and run.dataset_digest != manifest.digest:
+        raise UserError(
+            f"{run.logdir}: this run was trained on another dataset ({run.dataset_name}, digest "
+            f"{run.dataset_digest[:12]}) than {manifest.name}, digest {manifest.digest[:12]}; "
+            "name that one with --data_dir, or another --logdir"
+        )
