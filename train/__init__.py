@@ -1,0 +1,1 @@
+"""Stage 4: the network learns; its run folder keeps everything about it."""

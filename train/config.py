@@ -1,0 +1,123 @@
+"""What a training run is asked to do: one value that checks itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from data_prep.command_line import UserError
+from input_pipeline.augment import Augmentation
+
+OPTIMIZERS = ("adam", "momentum", "sgd", "rmsprop")
+SCHEDULES = ("one_cycle", "cosine", "exponential", "constant")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+# A run may be taken up again with other values of these: they do not change what a step does.
+_CHANGEABLE = ("cache_mb", "keep_checkpoints", "summary_every_steps")
+# These say when to stop, so changing them carries a finished run on.
+_EXTENDABLE = ("epochs", "max_steps", "patience")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The flags that decide a run's result, and a few that only decide its records."""
+
+    model: str = "lenet"  # a name of the zoo, or the path of a text file
+    train_splits: str = "train"  # a split, or several joined by +
+    train_limit: int | None = None  # images, each class in proportion; None for all
+    batch_size: int = 128  # images a step
+    epochs: float | None = 2.0  # passes over the training images; None where max_steps decides
+    max_steps: int | None = None  # steps; None where epochs decide
+    optimizer: str = "adam"  # one of OPTIMIZERS
+    learning_rate: float = 0.002  # the schedule's largest
+    schedule: str = "one_cycle"  # one of SCHEDULES
+    warmup_steps: int | None = None  # steps of linear rise; None: 30 % for one_cycle, else none
+    decay_rate: float = 0.95  # exponential: factor an epoch
+    momentum: float = 0.9  # of momentum and rmsprop
+    weight_decay: float = 0.0  # decoupled: weights shrink by rate x this in every step
+    label_smoothing: float = 0.0  # share of the target spread over all classes
+    clip_norm: float = 0.0  # largest norm of the gradient; 0 for any
+    ema_decay: float = 0.0  # of the moving average of the weights; 0 for none
+    patience: int = 0  # validations without improvement before stopping; 0 for never
+    validate_every_steps: int | None = None  # None for once an epoch
+    summary_every_steps: int = 50  # scalars; images and histograms come with each validation
+    keep_checkpoints: int = 3  # how many of the last to keep, besides the best
+    cache_mb: int = 1024  # images up to this size stay in memory
+    seed: int = 0  # weights, order, dropout and distortions
+    precision: str = "auto"  # one of PRECISIONS
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        """Checks the ranges and that the values agree with each other."""
+        if (self.epochs is None) == (self.max_steps is None):
+            raise UserError("--epochs and --max_steps: set one of them; the other one follows")
+        for name, low, high, wanted in _RANGES:
+            value = getattr(self, name)
+            if value is not None and not (low <= value < high and math.isfinite(value)):
+                raise UserError(f"--{name}={value}: expected {wanted}")
+
+    def total_steps(self, num_examples: int) -> int:
+        """Returns how many steps the run makes, at least 1.
+
+        Args:
+          num_examples: images in one epoch.
+        """
+        if self.max_steps is not None:
+            return self.max_steps
+        assert self.epochs is not None, "checked when it was made"
+        return max(1, math.ceil(self.epochs * num_examples / self.batch_size))
+
+    def validation_steps(self, num_examples: int) -> int:
+        """Returns how many steps lie between two validations, at least 1.
+
+        Args:
+          num_examples: images in one epoch.
+        """
+        return self.validate_every_steps or max(1, math.ceil(num_examples / self.batch_size))
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the values by name, as `run.json` keeps them."""
+        return asdict(self)
+
+
+_RANGES = (
+    ("train_limit", 1, math.inf, "a whole number, at least 1"),
+    ("batch_size", 1, 100_001, "a whole number from 1 to 100000"),
+    ("epochs", 1e-9, 1e6, "a number above 0 and below 1000000"),
+    ("max_steps", 1, 2**31, "a whole number, at least 1"),
+    ("learning_rate", 0.0, 1e6, "a number, at least 0"),
+    ("warmup_steps", 0, 2**31, "a whole number, at least 0"),
+    ("decay_rate", 1e-9, 1.0 + 1e-9, "a number above 0, at most 1"),
+    ("momentum", 0.0, 1.0, "a number from 0 to below 1"),
+    ("weight_decay", 0.0, 1e3, "a number, at least 0"),
+    ("label_smoothing", 0.0, 1.0, "a number from 0 to below 1"),
+    ("clip_norm", 0.0, math.inf, "a number, at least 0"),
+    ("ema_decay", 0.0, 1.0, "a number from 0 to below 1"),
+    ("patience", 0, 2**31, "a whole number, at least 0"),
+    ("validate_every_steps", 1, 2**31, "a whole number, at least 1"),
+    ("summary_every_steps", 1, 2**31, "a whole number, at least 1"),
+    ("keep_checkpoints", 1, 10_000, "a whole number from 1 to 9999"),
+    ("cache_mb", 1, 2**31, "a whole number, at least 1"),
+    ("seed", 0, 2**31, "a whole number from 0 to 2147483647"),
+)
+
+
+def changed_flags(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Compares the flags of a run with those that it is taken up again with.
+
+    Args:
+      old: as `run.json` has them.
+      new: as `TrainConfig.to_json` gives them.
+
+    Returns:
+      Lines such as `batch_size: 128 in the run, 64 now`, under `refused` for flags that decide
+      the result and under `extended` for those that only say when to stop.
+    """
+    changed: dict[str, list[str]] = {"refused": [], "extended": []}
+    for name in sorted(set(old) | set(new)):
+        if old.get(name) != new.get(name) and name not in _CHANGEABLE:
+            kind = "extended" if name in _EXTENDABLE else "refused"
+            changed[kind].append(f"{name}: {old.get(name)} in the run, {new.get(name)} now")
+    return changed

@@ -1,0 +1,361 @@
+"""One training run, from the dataset to the exported model."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow.compat.v1 as tf1
+
+from data_prep.command_line import UserError, log
+from data_prep.schema import Manifest, load_manifest
+from input_pipeline.datasets import make_train_dataset
+from input_pipeline.records import count_examples, damage_named, resolve_splits, shard_paths
+from model_definition.architecture import Architecture, load_architecture
+from model_definition.checkpoints import checkpoint_step, choose_checkpoint, list_checkpoints
+from model_definition.litert import export_litert
+from model_definition.model_fn import ModeKeys, ModelParams, model_fn
+from model_definition.run_dir import Run
+from train.config import TrainConfig
+from train.hooks import CheckpointHook, NanHook, ProgressHook, StopOnSignalHook, SummaryHook
+from train.optimizer import TrainStep, build_train_step
+from train.precision import resolve_precision, session_config
+from train.resume import locked, start_or_resume
+from train.summaries import StepSummaries, build_summaries, scalar_summary, write_texts
+from train.validation import History, Score, Validator
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came of a run.
+
+    Attributes:
+      run: the run.
+      step: the last step made.
+      total_steps: the steps asked for.
+      best: the best validation; None without a validation split.
+      seconds: how long this process trained, validations and export included.
+      stopped_by_signal: whether SIGTERM or Ctrl-C ended it; it can be taken up again.
+    """
+
+    run: Run
+    step: int
+    total_steps: int
+    best: Score | None
+    seconds: float
+    stopped_by_signal: bool
+
+
+def train(config: TrainConfig, *, data_dir: Path, logdir: Path) -> TrainResult:
+    """Trains, or goes on training, until the steps or the patience are used up; then exports.
+
+    Args:
+      config: what to train and how.
+      data_dir: the dataset folder.
+      logdir: the run folder.
+
+    Returns:
+      What came of it.
+
+    Raises:
+      UserError: the dataset, the model or the run folder do not fit, or training diverged.
+    """
+    start = time.monotonic()
+    manifest = load_manifest(data_dir)
+    data = _TrainData.find(config, data_dir, manifest)
+    architecture = load_architecture(
+        config.model, image_shape=manifest.image_shape, num_classes=len(manifest.class_names)
+    )
+    precision = resolve_precision(config.precision)
+    run = _describe_run(config, data, logdir, architecture)
+    with locked(logdir), damage_named(data_dir, manifest, data.splits):
+        shard_paths(data_dir, manifest, data.splits)
+        checkpoint = start_or_resume(run, manifest)
+        start_step = checkpoint_step(checkpoint) if checkpoint else 0
+        history = History(logdir, up_to_step=start_step)
+        validator = Validator(data_dir, manifest, architecture) if data.validates else None
+        stopped = _run_steps(
+            _Job(
+                config,
+                data,
+                run,
+                architecture,
+                precision,
+                checkpoint,
+                start_step,
+                history,
+                validator,
+            )
+        )
+        if not stopped:
+            export_litert(run, choose_checkpoint(run, "best"))
+    return TrainResult(
+        run=run,
+        step=checkpoint_step(list_checkpoints(logdir)[0]),
+        total_steps=data.total_steps,
+        best=history.best,
+        seconds=time.monotonic() - start,
+        stopped_by_signal=stopped,
+    )
+
+
+@dataclass(frozen=True)
+class _TrainData:
+    """What a run trains on, and the counts that follow from it."""
+
+    data_dir: Path
+    manifest: Manifest
+    splits: tuple[str, ...]
+    total_steps: int
+    steps_an_epoch: float
+    validation_steps: int
+    validates: bool
+
+    @classmethod
+    def find(cls, config: TrainConfig, data_dir: Path, manifest: Manifest) -> _TrainData:
+        splits = resolve_splits(config.train_splits, manifest)
+        available = count_examples(manifest, splits)
+        num_examples = min(config.train_limit or available, available)
+        reason = None
+        if "validation" in splits:
+            reason = "the validation split is trained on"
+        elif "validation" not in manifest.splits:
+            reason = "the dataset has no validation split"
+        if reason and config.patience:
+            raise UserError(
+                f"--patience={config.patience}: {reason}, so nothing tells when to stop; leave "
+                "--patience out"
+            )
+        if reason:
+            log(f"no validation: {reason}; the last checkpoint will be the one that is used")
+        return cls(
+            data_dir=data_dir,
+            manifest=manifest,
+            splits=splits,
+            total_steps=config.total_steps(num_examples),
+            steps_an_epoch=num_examples / config.batch_size,
+            validation_steps=config.validation_steps(num_examples),
+            validates=reason is None,
+        )
+
+
+def _describe_run(
+    config: TrainConfig, data: _TrainData, logdir: Path, architecture: Architecture
+) -> Run:
+    manifest = data.manifest
+    return Run(
+        logdir=logdir,
+        model=config.model,
+        architecture_text=architecture.text,
+        data_dir=str(data.data_dir.absolute()),
+        dataset_name=manifest.name,
+        dataset_digest=manifest.digest,
+        image_shape=manifest.image_shape,
+        image_preparation=manifest.image_preparation,
+        class_names=manifest.class_names,
+        config=config.to_json(),
+        versions={
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "tf-slim": importlib.metadata.version("tf-slim"),
+            "numpy": np.__version__,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _TrainGraph:
+    """The operations of the training graph; `step` depends on the step having been made."""
+
+    step: tf.Tensor
+    loss: tf.Tensor
+    accuracy: tf.Tensor
+    learning_rate: tf.Tensor
+    wait: tf.Tensor
+    summaries: StepSummaries
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything that the steps of one process need."""
+
+    config: TrainConfig
+    data: _TrainData
+    run: Run
+    architecture: Architecture
+    precision: str
+    checkpoint: Path | None
+    start_step: int
+    history: History
+    validator: Validator | None
+
+
+def _build_graph(job: _Job) -> _TrainGraph:
+    """Adds input, model and optimiser to the current graph."""
+    config, data = job.config, job.data
+    dataset = make_train_dataset(
+        data.data_dir,
+        data.manifest,
+        splits=data.splits,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start_step=job.start_step,
+        train_limit=config.train_limit,
+        augmentation=config.augmentation,
+        cache_mb=config.cache_mb,
+    )
+    asked = tf.timestamp()
+    with tf.control_dependencies([asked]):
+        features, labels = tf1.data.make_one_shot_iterator(dataset).get_next()
+    with tf.control_dependencies([features]):
+        wait = tf.timestamp() - asked
+    steps: list[TrainStep] = []
+
+    def train_op_fn(loss: tf.Tensor) -> tf.Operation:
+        steps.append(
+            build_train_step(
+                loss,
+                config,
+                total_steps=data.total_steps,
+                steps_an_epoch=data.steps_an_epoch,
+            )
+        )
+        return steps[0].train_op
+
+    params = ModelParams(job.architecture, config.seed, config.label_smoothing, train_op_fn)
+    spec = model_fn(features, labels, ModeKeys.TRAIN, params)
+    correct = tf.equal(spec.predictions["classes"], labels)
+    accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
+    with tf.control_dependencies([spec.train_op]):
+        step = tf1.train.get_global_step().read_value()
+    summaries = build_summaries(
+        features=features,
+        end_points=spec.end_points,
+        loss=spec.loss,
+        accuracy=accuracy,
+        learning_rate=steps[0].learning_rate,
+        gradient_norm=steps[0].gradient_norm,
+    )
+    return _TrainGraph(step, spec.loss, accuracy, steps[0].learning_rate, wait, summaries)
+
+
+def _run_steps(job: _Job) -> bool:
+    """Makes the steps that are left; returns whether a signal ended them early."""
+    config, data = job.config, job.data
+    log(
+        f"training {config.model} on {job.run.dataset_name}: steps {job.start_step:,} to "
+        f"{data.total_steps:,} of {config.batch_size} images, {job.precision}"
+    )
+    with tf.Graph().as_default() as graph:
+        ops = _build_graph(job)
+        saver = tf1.train.Saver(max_to_keep=config.keep_checkpoints, save_relative_paths=True)
+        if job.checkpoint:
+            known = list_checkpoints(job.run.logdir)
+            older = [path for path in known if checkpoint_step(path) <= job.start_step]
+            saver.recover_last_checkpoints([str(path) for path in reversed(older)])
+        signals = StopOnSignalHook()
+        with _open_writers(job, graph) as (train_writer, validation_writer):
+            checkpoints, hooks = _make_hooks(job, ops, saver, train_writer, validation_writer)
+            creator = tf1.train.ChiefSessionCreator(
+                tf1.train.Scaffold(saver=saver),
+                config=session_config(job.precision),
+                checkpoint_filename_with_path=str(job.checkpoint) if job.checkpoint else None,
+            )
+            try:
+                if job.checkpoint and _is_validated(job, job.start_step):
+                    checkpoints.validate(job.start_step)  # A kill may have come in between.
+                ended = job.history.patience_ended(config.patience)
+                if job.start_step < data.total_steps and not ended:
+                    with tf1.train.MonitoredSession(creator, [*hooks, signals]) as session:
+                        while not session.should_stop():
+                            session.run(ops.step)
+            finally:
+                signals.restore_handlers()
+    return signals.stopped
+
+
+def _is_validated(job: _Job, step: int) -> bool:
+    return step % job.data.validation_steps == 0 or step >= job.data.total_steps
+
+
+@contextlib.contextmanager
+def _open_writers(job: _Job, graph: tf.Graph) -> Iterator[tuple[tf1.summary.FileWriter, ...]]:
+    """Opens the event files of training and validation."""
+    train_writer = tf1.summary.FileWriter(str(job.run.logdir / "train"), graph)
+    writers = [train_writer]
+    if job.data.validates:
+        writers.append(tf1.summary.FileWriter(str(job.run.logdir / "validation")))
+    else:
+        writers.append(train_writer)
+    try:
+        for writer in writers:
+            # TensorBoard drops what an interrupted run wrote after this step.
+            start = tf1.SessionLog(status=tf1.SessionLog.START)
+            writer.add_session_log(start, job.start_step)
+        write_texts(
+            train_writer,
+            flags=job.run.config,
+            architecture_text=job.run.architecture_text,
+        )
+        yield tuple(writers)
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+def _make_hooks(
+    job: _Job,
+    ops: _TrainGraph,
+    saver: tf1.train.Saver,
+    train_writer: tf1.summary.FileWriter,
+    validation_writer: tf1.summary.FileWriter,
+) -> tuple[CheckpointHook, list[tf1.train.SessionRunHook]]:
+    """Returns the hook that saves, and all hooks in the order in which they act."""
+    config, data = job.config, job.data
+    progress = ProgressHook(
+        step=ops.step,
+        loss=ops.loss,
+        accuracy=ops.accuracy,
+        start_step=job.start_step,
+        total_steps=data.total_steps,
+        batch_size=config.batch_size,
+        steps_an_epoch=data.steps_an_epoch,
+    )
+
+    def on_score(score: Score) -> None:
+        progress.show_score(score)
+        facts = {name: value for name, value in vars(score).items() if name != "step"}
+        validation_writer.add_summary(scalar_summary(**facts), score.step)
+        validation_writer.flush()
+
+    checkpoints = CheckpointHook(
+        step=ops.step,
+        rate=ops.learning_rate,
+        saver=saver,
+        logdir=job.run.logdir,
+        every_steps=data.validation_steps,
+        total_steps=data.total_steps,
+        patience=config.patience,
+        history=job.history,
+        validator=job.validator,
+        on_score=on_score,
+    )
+    summaries = SummaryHook(
+        writer=train_writer,
+        summaries=ops.summaries,
+        step=ops.step,
+        wait=ops.wait,
+        start_step=job.start_step,
+        batch_size=config.batch_size,
+        scalars_every=config.summary_every_steps,
+        pictures_every=data.validation_steps,
+    )
+    nan = NanHook(ops.step, ops.loss, ops.learning_rate, job.run.logdir)
+    return checkpoints, [nan, summaries, progress, checkpoints]

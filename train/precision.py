@@ -1,0 +1,58 @@
+"""Which number format the arithmetic of training uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow.core.protobuf import rewriter_config_pb2
+
+from data_prep.command_line import UserError
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def has_bfloat16(cpuinfo: Path = _CPUINFO) -> bool:
+    """Tells whether the processor multiplies bfloat16 itself.
+
+    Args:
+      cpuinfo: Linux's description of the processor; where there is none, the answer is no.
+    """
+    flags = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.is_file() else []
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def resolve_precision(precision: str) -> str:
+    """Decides what `auto` means on this machine.
+
+    Args:
+      precision: `auto`, `float32` or `bfloat16`.
+
+    Returns:
+      `float32` or `bfloat16`.
+
+    Raises:
+      UserError: bfloat16 is asked for where it would only be emulated, at a third of the speed.
+    """
+    if precision == "auto":
+        return "bfloat16" if has_bfloat16() else "float32"
+    if precision == "bfloat16" and not has_bfloat16():
+        raise UserError(
+            "--precision=bfloat16: this processor has no bfloat16 instructions (avx512_bf16 or "
+            "amx_bf16); use --precision=auto or float32"
+        )
+    return precision
+
+
+def session_config(precision: str) -> tf.compat.v1.ConfigProto:
+    """Returns the configuration of a session that trains.
+
+    Args:
+      precision: `float32` or `bfloat16`. With bfloat16 the weights stay float32; oneDNN's rewrite
+        of the graph multiplies in bfloat16.
+    """
+    config = tf.compat.v1.ConfigProto()
+    if precision == "bfloat16":
+        rewrites = config.graph_options.rewrite_options
+        rewrites.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
+    return config

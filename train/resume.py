@@ -1,0 +1,127 @@
+"""Decides whether a run starts or goes on, and from which checkpoint."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from data_prep.command_line import UserError, log
+from data_prep.schema import Manifest
+from model_definition import run_dir
+from model_definition.checkpoints import find_damage, list_checkpoints
+from model_definition.run_dir import Run, load_run, require_same_dataset, write_run
+from train.config import changed_flags
+
+
+@contextmanager
+def locked(logdir: Path) -> Iterator[None]:
+    """Keeps every other trainer out of a run folder while the block runs.
+
+    Args:
+      logdir: the run folder; made if need be.
+
+    Yields:
+      Nothing.
+
+    Raises:
+      UserError: another process trains in it.
+    """
+    if logdir.exists() and not logdir.is_dir():
+        raise UserError(f"{logdir}: a file; name a folder with --logdir")
+    made = not logdir.exists()
+    logdir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(logdir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"{logdir}: another process is training in this folder now; wait until it has "
+                "finished, or name another --logdir"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+        if made and not any(logdir.iterdir()):
+            logdir.rmdir()
+
+
+def start_or_resume(run: Run, manifest: Manifest) -> Path | None:
+    """Writes a new run's description, or checks that this run is the one in the folder.
+
+    Args:
+      run: the run that is asked for.
+      manifest: of its dataset.
+
+    Returns:
+      The checkpoint to go on from; None to start at step 0.
+
+    Raises:
+      UserError: the folder holds another run, or something else, or no readable checkpoint.
+    """
+    if not run_dir.exists(run.logdir):
+        if list_checkpoints(run.logdir):
+            raise UserError(
+                f"{run.logdir}: holds checkpoints but no {run_dir.RUN_NAME}, so nothing says what "
+                "they are; name another --logdir"
+            )
+        write_run(run)
+        return None
+    existing = load_run(run.logdir)
+    require_same_dataset(existing, manifest, exactly=True)
+    _require_same_model(existing, run)
+    changed = changed_flags(existing.config, run.config)
+    if changed["refused"]:
+        raise UserError(
+            f"{run.logdir}: holds a run with other flags ({'; '.join(changed['refused'])}); give "
+            "the same flags to go on with it, or name another --logdir"
+        )
+    for line in changed["extended"]:
+        log(f"going on with the run in {run.logdir} with another {line}")
+    checkpoint = _newest_readable(run.logdir)
+    write_run(replace(run, model=existing.model))
+    return checkpoint
+
+
+def _require_same_model(existing: Run, run: Run) -> None:
+    old, new = (_layers(text) for text in (existing.architecture_text, run.architecture_text))
+    if old != new:
+        position = next(
+            (i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b),
+            min(len(old), len(new)),
+        )
+        was, now = (
+            f"`{lines[position]}`" if position < len(lines) else "nothing" for lines in (old, new)
+        )
+        raise UserError(
+            f"{run.logdir}: holds a run of another model: layer {position + 1} is {was} in its "
+            f"{run_dir.MODEL_NAME} and {now} in {run.model}; name that model with --model, or "
+            "another --logdir"
+        )
+
+
+def _layers(text: str) -> list[str]:
+    """Returns an architecture's lines without comments and spacing."""
+    lines = (" ".join(line.partition("#")[0].split()) for line in text.splitlines())
+    return [line for line in lines if line]
+
+
+def _newest_readable(logdir: Path) -> Path | None:
+    """Returns the newest checkpoint that can be read, naming those that cannot."""
+    checkpoints = list_checkpoints(logdir)
+    for checkpoint in checkpoints:
+        damage = find_damage(checkpoint)
+        if damage is None:
+            log(f"going on from {checkpoint}")
+            return checkpoint
+        log(f"{checkpoint}: cannot be read ({damage}); trying the one before it")
+    if checkpoints:
+        raise UserError(
+            f"{logdir}: none of its {len(checkpoints)} checkpoints can be read; restore one, or "
+            "train again into another --logdir"
+        )
+    return None

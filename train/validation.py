@@ -1,0 +1,144 @@
+"""Scores checkpoints on the validation split, remembers the scores, and keeps the best one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from data_prep.command_line import UserError
+from data_prep.schema import Manifest
+from input_pipeline.datasets import make_eval_dataset
+from input_pipeline.records import damage_named
+from model_definition.architecture import Architecture
+from model_definition.checkpoints import InferenceSaver, checkpoint_step
+from model_definition.model_fn import ModeKeys, ModelParams, model_fn
+from model_definition.run_dir import BEST_NAME, HISTORY_NAME, write_atomically
+
+_BATCH_SIZE = 500
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one checkpoint reached on the validation split."""
+
+    step: int
+    accuracy: float
+    loss: float
+    mean_squared_error: float
+
+    def better_than(self, other: Score | None) -> bool:
+        """Compares accuracies, and losses where they are equal."""
+        return other is None or (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
+
+
+class History:
+    """Every validation of a run, in a file that is rewritten whole after each of them.
+
+    The best score and the patience that is left are computed from it, so a run that is taken up
+    again stops exactly where it would have stopped uninterrupted.
+    """
+
+    def __init__(self, logdir: Path, *, up_to_step: int) -> None:
+        """Reads what validations there were.
+
+        Args:
+          logdir: the run folder.
+          up_to_step: the step at which the run goes on; later validations will be made again.
+
+        Raises:
+          UserError: the file is damaged.
+        """
+        self._path = logdir / HISTORY_NAME
+        self.scores: list[Score] = []
+        if self._path.is_file():
+            try:
+                entries = json.loads(self._path.read_text(encoding="utf-8"))
+                self.scores = [Score(**entry) for entry in entries]
+            except (ValueError, TypeError) as error:
+                raise UserError(
+                    f"{self._path}: not a list of validations ({error}); restore it, or train "
+                    "again into another --logdir"
+                ) from error
+        self.scores = [score for score in self.scores if score.step <= up_to_step]
+
+    def add(self, score: Score) -> None:
+        """Appends a validation."""
+        self.scores.append(score)
+        text = json.dumps([asdict(score) for score in self.scores], indent=1)
+        write_atomically(self._path, text + "\n")
+
+    @property
+    def best(self) -> Score | None:
+        """The best score so far; None before the first validation."""
+        best = None
+        for score in self.scores:
+            if score.better_than(best):
+                best = score
+        return best
+
+    def has(self, step: int) -> bool:
+        """Tells whether the step was validated."""
+        return any(score.step == step for score in self.scores)
+
+    def patience_ended(self, patience: int) -> bool:
+        """Tells whether the last `patience` validations brought nothing better; 0 never ends."""
+        if not patience or self.best is None:
+            return False
+        since = [score for score in self.scores if score.step > self.best.step]
+        return len(since) >= patience
+
+
+class Validator:
+    """The validation split and the model in a graph and a session of their own."""
+
+    def __init__(self, data_dir: Path, manifest: Manifest, architecture: Architecture) -> None:
+        """Builds the graph.
+
+        Args:
+          data_dir: the dataset folder.
+          manifest: its manifest; it has a validation split.
+          architecture: the model.
+        """
+        self._data = data_dir, manifest, ["validation"]
+        with tf.Graph().as_default() as graph:
+            dataset = make_eval_dataset(
+                data_dir, manifest, splits=["validation"], batch_size=_BATCH_SIZE
+            )
+            iterator = tf.compat.v1.data.make_initializable_iterator(dataset)
+            features, labels = iterator.get_next()
+            spec = model_fn(features, labels, ModeKeys.EVAL, ModelParams(architecture))
+            self._values = {name: value for name, (value, _) in spec.eval_metric_ops.items()}
+            self._updates = [update for _, update in spec.eval_metric_ops.values()]
+            self._start = [iterator.initializer, tf.compat.v1.local_variables_initializer()]
+            self._saver = InferenceSaver()
+        self._session = tf.compat.v1.Session(graph=graph)
+
+    def score(self, checkpoint: Path) -> Score:
+        """Evaluates a checkpoint on the whole split.
+
+        Args:
+          checkpoint: the prefix of its files.
+
+        Returns:
+          Its score.
+
+        Raises:
+          UserError: a record of the split is damaged.
+        """
+        with self._session.graph.as_default(), damage_named(*self._data):
+            self._saver.restore(self._session, checkpoint)
+            self._session.run(self._start)
+            try:
+                while True:
+                    self._session.run(self._updates)
+            except tf.errors.OutOfRangeError:
+                values = self._session.run(self._values)
+        return Score(checkpoint_step(checkpoint), **{k: float(v) for k, v in values.items()})
+
+    def save_best(self, logdir: Path, score: Score) -> None:
+        """Saves the weights that were scored last as the run's best."""
+        with self._session.graph.as_default():
+            self._saver.save(self._session, logdir / BEST_NAME, score.step)
