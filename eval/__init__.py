@@ -1,0 +1,1 @@
+"""Stage 5: the trained network is measured on a split."""

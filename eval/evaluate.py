@@ -1,0 +1,122 @@
+"""Evaluates a run's checkpoint on a split of its dataset, or of another with the same classes.
+
+Everything comes from the run folder, so --logdir is enough. Every image counts once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if __name__ == "__main__":  # The project's root instead of this folder on the module path.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from absl import flags
+
+from data_prep import command_line
+from data_prep.command_line import UserError, log
+from data_prep.schema import load_manifest
+from model_definition.run_dir import load_run, require_same_dataset
+
+if TYPE_CHECKING:
+    from model_definition.run_dir import Run
+
+_POLL_SECONDS = 1.0
+
+
+def define_flags() -> None:
+    """Defines the script's flags."""
+    flags.DEFINE_string("logdir", "runs/lenet", "The run folder.")
+    flags.DEFINE_string("split", "test", "What to evaluate on, such as test or train+validation.")
+    flags.DEFINE_string("data_dir", None, "A dataset folder with the same classes. [the run's]")
+    flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Best on validation, or the last.")
+    flags.DEFINE_string("checkpoint_path", None, "A certain checkpoint, such as model.ckpt-860.")
+    flags.DEFINE_integer("batch_size", 500, "Images at a time; changes no result.", 1, 100_000)
+    flags.DEFINE_bool("watch", False, "Evaluates each new checkpoint until the run has ended.")
+    flags.DEFINE_integer(
+        "watch_timeout", 600, "Seconds without a new checkpoint after which --watch ends.", 1
+    )
+    flags.DEFINE_bool(
+        "json", False, "Prints one JSON document instead of text; with --watch one a line."
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Evaluates as the flags say and prints the result."""
+    values = flags.FLAGS
+    run = load_run(Path(values.logdir))
+    data_dir = Path(values.data_dir or run.data_dir)
+    manifest = load_manifest(data_dir)
+    require_same_dataset(run, manifest, exactly=values.data_dir is None)
+    command_line.import_tensorflow()
+    from eval.evaluation import evaluate
+    from eval.report import format_text, write_summaries
+    from input_pipeline.records import resolve_splits
+    from model_definition.checkpoints import choose_checkpoint
+
+    splits = resolve_splits(values.split, manifest)
+    own = manifest.digest == run.dataset_digest
+    folder = run.logdir / (values.split if own else f"{manifest.name}-{values.split}")
+    if values.watch:
+        checkpoints = watch_checkpoints(run, timeout=values.watch_timeout)
+    else:
+        which = values.checkpoint_path or values.checkpoint
+        checkpoints = iter([choose_checkpoint(run, which)])
+    for checkpoint in checkpoints:
+        evaluation = evaluate(
+            run,
+            checkpoint,
+            data_dir=data_dir,
+            manifest=manifest,
+            splits=splits,
+            batch_size=values.batch_size,
+        )
+        write_summaries(folder, evaluation)
+        text = json.dumps(evaluation.to_json()) if values.json else format_text(evaluation)
+        print(text, flush=True)
+
+
+def watch_checkpoints(run: Run, *, timeout: float) -> Iterator[Path]:
+    """Waits for a run's checkpoints.
+
+    Args:
+      run: a run in progress.
+      timeout: seconds without a new checkpoint after which to give up.
+
+    Yields:
+      Each checkpoint there is, oldest first, and each new one, until the run has been exported.
+
+    Raises:
+      UserError: nothing new came for so long.
+    """
+    from model_definition.checkpoints import checkpoint_step, find_damage, list_checkpoints
+
+    last_step, since = -1, time.monotonic()
+    while True:
+        # Looked at first: training exports after its last checkpoint.
+        ended = run.export_path.is_file()
+        fresh = [
+            c for c in reversed(list_checkpoints(run.logdir)) if checkpoint_step(c) > last_step
+        ]
+        for checkpoint in fresh:
+            last_step, since = checkpoint_step(checkpoint), time.monotonic()
+            if find_damage(checkpoint):
+                log(f"{checkpoint}: gone or not readable; passed over")
+            else:
+                yield checkpoint
+        if ended:
+            return
+        if time.monotonic() - since > timeout:
+            raise UserError(
+                f"{run.logdir}: no new checkpoint for {timeout:,} s and no finished run; "
+                "--watch_timeout=SECONDS waits longer"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+if __name__ == "__main__":
+    command_line.run(main, define_flags)
