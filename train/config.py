@@ -28,10 +28,10 @@ class TrainConfig:
     train_splits: str = "train"  # a split, or several joined by +
     train_limit: int | None = None  # images, each class in proportion; None for all
     batch_size: int = 128  # images a step
-    epochs: float | None = 2.0  # passes over the training images; None where max_steps decides
+    epochs: float | None = 3.0  # passes over the training images; None where max_steps decides
     max_steps: int | None = None  # steps; None where epochs decide
     optimizer: str = "adam"  # one of OPTIMIZERS
-    learning_rate: float = 0.002  # the schedule's largest
+    learning_rate: float = 0.003  # the schedule's largest
     schedule: str = "one_cycle"  # one of SCHEDULES
     warmup_steps: int | None = None  # steps of linear rise; None: 30 % for one_cycle, else none
     decay_rate: float = 0.95  # exponential: factor an epoch

@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow.compat.v1 as tf1
 
-from data_prep.command_line import UserError, log
-from data_prep.schema import Manifest, load_manifest
+from data_prep.command_line import log
+from data_prep.schema import load_manifest
 from input_pipeline.datasets import make_train_dataset
-from input_pipeline.records import count_examples, damage_named, resolve_splits, shard_paths
+from input_pipeline.records import damage_named, shard_paths
 from model_definition.architecture import Architecture, load_architecture
 from model_definition.checkpoints import checkpoint_step, choose_checkpoint, list_checkpoints
 from model_definition.litert import export_litert
@@ -26,6 +26,7 @@ from model_definition.run_dir import Run
 from train.config import TrainConfig
 from train.hooks import CheckpointHook, NanHook, ProgressHook, StopOnSignalHook, SummaryHook
 from train.optimizer import TrainStep, build_train_step
+from train.plan import TrainPlan, make_plan
 from train.precision import resolve_precision, session_config
 from train.resume import locked, start_or_resume
 from train.summaries import StepSummaries, build_summaries, scalar_summary, write_texts
@@ -69,22 +70,22 @@ def train(config: TrainConfig, *, data_dir: Path, logdir: Path) -> TrainResult:
     """
     start = time.monotonic()
     manifest = load_manifest(data_dir)
-    data = _TrainData.find(config, data_dir, manifest)
+    plan = make_plan(config, data_dir, manifest)
     architecture = load_architecture(
         config.model, image_shape=manifest.image_shape, num_classes=len(manifest.class_names)
     )
     precision = resolve_precision(config.precision)
-    run = _describe_run(config, data, logdir, architecture)
-    with locked(logdir), damage_named(data_dir, manifest, data.splits):
-        shard_paths(data_dir, manifest, data.splits)
+    run = _describe_run(config, plan, logdir, architecture)
+    with locked(logdir), damage_named(data_dir, manifest, plan.splits):
+        shard_paths(data_dir, manifest, plan.splits)
         checkpoint = start_or_resume(run, manifest)
         start_step = checkpoint_step(checkpoint) if checkpoint else 0
         history = History(logdir, up_to_step=start_step)
-        validator = Validator(data_dir, manifest, architecture) if data.validates else None
+        validator = Validator(data_dir, manifest, architecture) if plan.validates else None
         stopped = _run_steps(
             _Job(
                 config,
-                data,
+                plan,
                 run,
                 architecture,
                 precision,
@@ -99,62 +100,22 @@ def train(config: TrainConfig, *, data_dir: Path, logdir: Path) -> TrainResult:
     return TrainResult(
         run=run,
         step=checkpoint_step(list_checkpoints(logdir)[0]),
-        total_steps=data.total_steps,
+        total_steps=plan.total_steps,
         best=history.best,
         seconds=time.monotonic() - start,
         stopped_by_signal=stopped,
     )
 
 
-@dataclass(frozen=True)
-class _TrainData:
-    """What a run trains on, and the counts that follow from it."""
-
-    data_dir: Path
-    manifest: Manifest
-    splits: tuple[str, ...]
-    total_steps: int
-    steps_an_epoch: float
-    validation_steps: int
-    validates: bool
-
-    @classmethod
-    def find(cls, config: TrainConfig, data_dir: Path, manifest: Manifest) -> _TrainData:
-        splits = resolve_splits(config.train_splits, manifest)
-        available = count_examples(manifest, splits)
-        num_examples = min(config.train_limit or available, available)
-        reason = None
-        if "validation" in splits:
-            reason = "the validation split is trained on"
-        elif "validation" not in manifest.splits:
-            reason = "the dataset has no validation split"
-        if reason and config.patience:
-            raise UserError(
-                f"--patience={config.patience}: {reason}, so nothing tells when to stop; leave "
-                "--patience out"
-            )
-        if reason:
-            log(f"no validation: {reason}; the last checkpoint will be the one that is used")
-        return cls(
-            data_dir=data_dir,
-            manifest=manifest,
-            splits=splits,
-            total_steps=config.total_steps(num_examples),
-            steps_an_epoch=num_examples / config.batch_size,
-            validation_steps=config.validation_steps(num_examples),
-            validates=reason is None,
-        )
-
-
 def _describe_run(
-    config: TrainConfig, data: _TrainData, logdir: Path, architecture: Architecture
+    config: TrainConfig, plan: TrainPlan, logdir: Path, architecture: Architecture
 ) -> Run:
-    manifest = data.manifest
+    manifest = plan.manifest
     return Run(
         logdir=logdir,
         model=config.model,
         architecture_text=architecture.text,
-        data_dir=str(data.data_dir.absolute()),
+        data_dir=str(plan.data_dir.absolute()),
         dataset_name=manifest.name,
         dataset_digest=manifest.digest,
         image_shape=manifest.image_shape,
@@ -187,7 +148,7 @@ class _Job:
     """Everything that the steps of one process need."""
 
     config: TrainConfig
-    data: _TrainData
+    plan: TrainPlan
     run: Run
     architecture: Architecture
     precision: str
@@ -199,11 +160,11 @@ class _Job:
 
 def _build_graph(job: _Job) -> _TrainGraph:
     """Adds input, model and optimiser to the current graph."""
-    config, data = job.config, job.data
+    config, plan = job.config, job.plan
     dataset = make_train_dataset(
-        data.data_dir,
-        data.manifest,
-        splits=data.splits,
+        plan.data_dir,
+        plan.manifest,
+        splits=plan.splits,
         batch_size=config.batch_size,
         seed=config.seed,
         start_step=job.start_step,
@@ -223,8 +184,8 @@ def _build_graph(job: _Job) -> _TrainGraph:
             build_train_step(
                 loss,
                 config,
-                total_steps=data.total_steps,
-                steps_an_epoch=data.steps_an_epoch,
+                total_steps=plan.total_steps,
+                steps_an_epoch=plan.steps_an_epoch,
             )
         )
         return steps[0].train_op
@@ -248,10 +209,10 @@ def _build_graph(job: _Job) -> _TrainGraph:
 
 def _run_steps(job: _Job) -> bool:
     """Makes the steps that are left; returns whether a signal ended them early."""
-    config, data = job.config, job.data
+    config, plan = job.config, job.plan
     log(
         f"training {config.model} on {job.run.dataset_name}: steps {job.start_step:,} to "
-        f"{data.total_steps:,} of {config.batch_size} images, {job.precision}"
+        f"{plan.total_steps:,} of {config.batch_size} images, {job.precision}"
     )
     with tf.Graph().as_default() as graph:
         ops = _build_graph(job)
@@ -272,7 +233,7 @@ def _run_steps(job: _Job) -> bool:
                 if job.checkpoint and _is_validated(job, job.start_step):
                     checkpoints.validate(job.start_step)  # A kill may have come in between.
                 ended = job.history.patience_ended(config.patience)
-                if job.start_step < data.total_steps and not ended:
+                if job.start_step < plan.total_steps and not ended:
                     with tf1.train.MonitoredSession(creator, [*hooks, signals]) as session:
                         while not session.should_stop():
                             session.run(ops.step)
@@ -282,7 +243,7 @@ def _run_steps(job: _Job) -> bool:
 
 
 def _is_validated(job: _Job, step: int) -> bool:
-    return step % job.data.validation_steps == 0 or step >= job.data.total_steps
+    return step % job.plan.validation_steps == 0 or step >= job.plan.total_steps
 
 
 @contextlib.contextmanager
@@ -290,7 +251,7 @@ def _open_writers(job: _Job, graph: tf.Graph) -> Iterator[tuple[tf1.summary.File
     """Opens the event files of training and validation."""
     train_writer = tf1.summary.FileWriter(str(job.run.logdir / "train"), graph)
     writers = [train_writer]
-    if job.data.validates:
+    if job.plan.validates:
         writers.append(tf1.summary.FileWriter(str(job.run.logdir / "validation")))
     else:
         writers.append(train_writer)
@@ -318,15 +279,15 @@ def _make_hooks(
     validation_writer: tf1.summary.FileWriter,
 ) -> tuple[CheckpointHook, list[tf1.train.SessionRunHook]]:
     """Returns the hook that saves, and all hooks in the order in which they act."""
-    config, data = job.config, job.data
+    config, plan = job.config, job.plan
     progress = ProgressHook(
         step=ops.step,
         loss=ops.loss,
         accuracy=ops.accuracy,
         start_step=job.start_step,
-        total_steps=data.total_steps,
+        total_steps=plan.total_steps,
         batch_size=config.batch_size,
-        steps_an_epoch=data.steps_an_epoch,
+        steps_an_epoch=plan.steps_an_epoch,
     )
 
     def on_score(score: Score) -> None:
@@ -340,8 +301,8 @@ def _make_hooks(
         rate=ops.learning_rate,
         saver=saver,
         logdir=job.run.logdir,
-        every_steps=data.validation_steps,
-        total_steps=data.total_steps,
+        every_steps=plan.validation_steps,
+        total_steps=plan.total_steps,
         patience=config.patience,
         history=job.history,
         validator=job.validator,
@@ -355,7 +316,7 @@ def _make_hooks(
         start_step=job.start_step,
         batch_size=config.batch_size,
         scalars_every=config.summary_every_steps,
-        pictures_every=data.validation_steps,
+        pictures_every=plan.validation_steps,
     )
     nan = NanHook(ops.step, ops.loss, ops.learning_rate, job.run.logdir)
     return checkpoints, [nan, summaries, progress, checkpoints]

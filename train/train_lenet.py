@@ -30,10 +30,10 @@ def define_flags() -> None:
     flags.DEFINE_string("train_splits", "train", "What to train on, such as train+validation.")
     flags.DEFINE_integer("train_limit", None, "Trains on so many images, each class in proportion.")
     flags.DEFINE_integer("batch_size", 128, "Images a step.")
-    flags.DEFINE_float("epochs", None, "Passes over the training images. [2]")
+    flags.DEFINE_float("epochs", None, "Passes over the training images. [3]")
     flags.DEFINE_integer("max_steps", None, "Steps in all, instead of --epochs.")
     flags.DEFINE_enum("optimizer", "adam", ["adam", "momentum", "sgd", "rmsprop"], "The optimiser.")
-    flags.DEFINE_float("learning_rate", 0.002, "The largest learning rate of the schedule.")
+    flags.DEFINE_float("learning_rate", 0.003, "The largest learning rate of the schedule.")
     flags.DEFINE_enum(
         "schedule",
         "one_cycle",
