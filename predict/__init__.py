@@ -1,0 +1,1 @@
+"""Stage 6: the trained network reads the digit in an image."""

@@ -1,0 +1,107 @@
+"""Runs the model that training exported, without TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from data_prep.command_line import UserError
+from model_definition.run_dir import Run
+
+
+class Classifier:
+    """The exported LiteRT model of a run: pixels in, probabilities out."""
+
+    def __init__(self, interpreter: Interpreter, run: Run) -> None:
+        """Takes a model and checks that it belongs to the run.
+
+        Args:
+          interpreter: has the model loaded.
+          run: says which images the model reads and which classes it knows.
+
+        Raises:
+          UserError: the model is of another shape than the run.
+        """
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        # The first number is how many images at a time; it is set anew in `predict`.
+        found = [
+            (np.dtype(tensor["dtype"]).name, *(int(n) for n in tensor["shape"][1:]))
+            for tensor in (*inputs, *outputs)
+        ]
+        expected = [("uint8", *run.image_shape), ("float32", len(run.class_names))]
+        if found != expected:
+            raise UserError(
+                f"{run.export_path}: expected a model from {_spell(expected)} as run.json says, "
+                f"found one from {_spell(found)}; run train_lenet.py --logdir={run.logdir} again "
+                "to write it anew"
+            )
+        self._interpreter = interpreter
+        self._input, self._output = inputs[0]["index"], outputs[0]["index"]
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Classifies images.
+
+        Args:
+          images: uint8 [n, height, width, channels], pixels of 0 to 255 as in the records.
+
+        Returns:
+          float32 [n, num_classes], the probability of each class; rows add up to 1.
+        """
+        self._interpreter.resize_tensor_input(self._input, images.shape)
+        with _quiet():
+            self._interpreter.allocate_tensors()
+        self._interpreter.set_tensor(self._input, images)
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._output)
+
+
+def load_classifier(run: Run) -> Classifier:
+    """Loads the model that a run exported.
+
+    Args:
+      run: the run.
+
+    Returns:
+      Its classifier.
+
+    Raises:
+      UserError: the model is missing, damaged, or of another shape than the run.
+    """
+    path = run.export_path
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; train_lenet.py writes it at its end, so let it finish: "
+            f"python train/train_lenet.py --logdir={run.logdir}"
+        )
+    try:
+        with _quiet():
+            interpreter = Interpreter(str(path), num_threads=1)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: expected a LiteRT model, found a file that cannot be read as one; remove "
+            f"it and write it anew by python train/train_lenet.py --logdir={run.logdir}"
+        ) from error
+    return Classifier(interpreter, run)
+
+
+def _spell(tensors: list[tuple]) -> str:
+    return " to ".join(f"{name} {list(shape)}" for name, *shape in tensors)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Sends to nowhere what LiteRT's C++ code says to stderr when it starts; no setting does."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

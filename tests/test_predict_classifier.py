@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+
+from data_prep.command_line import UserError
+from predict.classifier import load_classifier
+from tests.predict_fixtures import export_matcher, write_test_run
+
+NAMES = ("left", "middle", "right")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of 5x7 colour images, whose classes are the third that is lit."""
+    run = write_test_run(
+        tmp_path_factory.mktemp("runs") / "thirds",
+        class_names=NAMES,
+        image_shape=(5, 7, 3),
+        image_preparation="resize",
+    )
+    export_matcher(run, lit_thirds())
+    return run
+
+
+def lit_thirds():
+    images = np.zeros((3, 5, 7, 3), np.uint8)
+    images[0, :, :2], images[1, :, 2:5], images[2, :, 5:] = 255, 255, 255
+    return images
+
+
+def test_batches_of_any_size(run):
+    classifier = load_classifier(run)
+    images = lit_thirds()[[2, 0, 1, 1]]
+    for count in (4, 1, 3):
+        probabilities = classifier.predict(images[:count])
+        assert probabilities.shape == (count, 3) and probabilities.dtype == np.float32
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+        assert probabilities.argmax(axis=1).tolist() == [2, 0, 1, 1][:count]
+
+
+def test_nothing_is_said_to_stderr(run, capfd):
+    load_classifier(run).predict(lit_thirds())
+    assert capfd.readouterr() == ("", "")
+    os.write(2, b"stderr is itself again")
+    assert capfd.readouterr().err == "stderr is itself again"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"image_shape": (7, 5, 3)},
+            r"expected a model from uint8 \[7, 5, 3\] to float32 \[3\] as run.json says, "
+            r"found one from uint8 \[5, 7, 3\] to float32 \[3\]; run train_lenet.py",
+        ),
+        ({"class_names": (*NAMES, "top")}, r".* to float32 \[4\] as .* to float32 \[3\]; run"),
+    ],
+)
+def test_model_of_another_shape_than_the_run(run, change, message):
+    with pytest.raises(UserError, match=f"model.tflite: {message}"):
+        load_classifier(dataclasses.replace(run, **change))
+
+
+def test_run_that_exported_nothing_yet(tmp_path):
+    run = write_test_run(tmp_path / "run")
+    with pytest.raises(UserError, match=r"model.tflite: no such file; train_lenet.py writes it"):
+        load_classifier(run)
+
+
+@pytest.mark.parametrize("length", [0, 3, 100, -200])
+def test_damaged_model(run, tmp_path, length):
+    damaged = dataclasses.replace(run, logdir=tmp_path)
+    damaged.export_path.parent.mkdir()
+    damaged.export_path.write_bytes(run.export_path.read_bytes()[:length])
+    with pytest.raises(
+        UserError, match=r"model.tflite: expected a LiteRT model, found a file that"
+    ):
+        load_classifier(damaged)
+
+
+def test_file_that_is_no_model(run, tmp_path):
+    damaged = dataclasses.replace(run, logdir=tmp_path)
+    damaged.export_path.parent.mkdir()
+    damaged.export_path.write_bytes(b"<html>not a model</html>" * 100)
+    with pytest.raises(UserError, match=r"model.tflite: expected a LiteRT model"):
+        load_classifier(damaged)
