@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from model_definition.run_dir import Run
 
 _POLL_SECONDS = 1.0
+_TRAININGS_FOLDERS = ("train", "validation")  # the curves that training itself draws
 
 
 def define_flags() -> None:
@@ -49,33 +50,46 @@ def main(argv: list[str]) -> None:
     """Evaluates as the flags say and prints the result."""
     values = flags.FLAGS
     run = load_run(Path(values.logdir))
+    if values.watch and values.checkpoint_path:
+        raise UserError("--watch evaluates every checkpoint; leave --checkpoint_path out")
     data_dir = Path(values.data_dir or run.data_dir)
     manifest = load_manifest(data_dir)
     require_same_dataset(run, manifest, exactly=values.data_dir is None)
     command_line.import_tensorflow()
+    import tensorflow as tf
+
     from eval.evaluation import evaluate
     from eval.report import format_text, write_summaries
     from input_pipeline.records import resolve_splits
-    from model_definition.checkpoints import choose_checkpoint
+    from model_definition.checkpoints import choose_checkpoint, find_damage
 
     splits = resolve_splits(values.split, manifest)
     own = manifest.digest == run.dataset_digest
-    folder = run.logdir / (values.split if own else f"{manifest.name}-{values.split}")
+    folder = values.split if own else f"{manifest.name}-{values.split}"
+    if folder in _TRAININGS_FOLDERS:
+        folder = f"eval_{folder}"
     if values.watch:
         checkpoints = watch_checkpoints(run, timeout=values.watch_timeout)
     else:
         which = values.checkpoint_path or values.checkpoint
         checkpoints = iter([choose_checkpoint(run, which)])
     for checkpoint in checkpoints:
-        evaluation = evaluate(
-            run,
-            checkpoint,
-            data_dir=data_dir,
-            manifest=manifest,
-            splits=splits,
-            batch_size=values.batch_size,
-        )
-        write_summaries(folder, evaluation)
+        try:
+            evaluation = evaluate(
+                run,
+                checkpoint,
+                data_dir=data_dir,
+                manifest=manifest,
+                splits=splits,
+                batch_size=values.batch_size,
+            )
+        except (tf.errors.OpError, ValueError):
+            # A run in progress keeps its last few: this one may have been removed just now.
+            if not (values.watch and find_damage(checkpoint)):
+                raise
+            log(f"{checkpoint}: gone or not readable; passed over")
+            continue
+        write_summaries(run.logdir / folder, evaluation)
         text = json.dumps(evaluation.to_json()) if values.json else format_text(evaluation)
         print(text, flush=True)
 

@@ -66,7 +66,7 @@ class StreamingMetrics:
         self.mistakes: list[Mistake] = []
         self._num_mistakes = num_mistakes
         self._top_2 = 0
-        self._bins = np.zeros((3, NUM_BINS))  # examples, correct ones, sum of confidences
+        self._bins = np.zeros((2, NUM_BINS))  # correct examples, sum of confidences
         # Per class: how many examples of it, and of others, reach each threshold.
         self._positives = np.zeros((num_classes, NUM_THRESHOLDS), np.int64)
         self._negatives = np.zeros((num_classes, NUM_THRESHOLDS), np.int64)
@@ -83,12 +83,11 @@ class StreamingMetrics:
         predictions = probabilities.argmax(axis=1)
         confidences = probabilities[rows, predictions]
         np.add.at(self.confusion, (labels, predictions), 1)
-        # In the top two: at most one class is more probable than the label.
-        self._top_2 += int(
-            ((probabilities > probabilities[rows, labels][:, None]).sum(axis=1) < 2).sum()
-        )
+        # Of equal probabilities the lower label comes first, as in argmax.
+        top_2 = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
+        self._top_2 += int((top_2 == labels[:, None]).sum())
         bins = np.minimum((confidences * NUM_BINS).astype(int), NUM_BINS - 1)
-        for row, weights in enumerate((None, predictions == labels, confidences)):
+        for row, weights in enumerate((predictions == labels, confidences)):
             self._bins[row] += np.bincount(bins, weights, minlength=NUM_BINS)
         self._count_thresholds(labels, probabilities)
         wrong = np.flatnonzero(predictions != labels)
@@ -126,7 +125,7 @@ class StreamingMetrics:
         Over 15 equal bins of confidence, as Guo et al. 2017 (https://arxiv.org/abs/1706.04599)
         define it.
         """
-        _, correct, confidence = self._bins
+        correct, confidence = self._bins
         return float(np.abs(correct - confidence).sum() / self.num_examples)
 
     def per_class(self) -> list[dict[str, float | int | None]]:

@@ -82,8 +82,10 @@ def write_summaries(folder: Path, evaluation: Evaluation) -> None:
             height=picture.shape[0], width=picture.shape[1], encoded_image_string=png
         )
         values.append(tf1.Summary.Value(tag=name, image=image))
+    # A file's name holds only the second: without a suffix, --watch could write one over another.
+    suffix = f".{step:09d}"
     with tf.Graph().as_default():  # TensorFlow 2 lets no v1 writer be made outside a graph.
-        writer = tf1.summary.FileWriter(str(folder))
+        writer = tf1.summary.FileWriter(str(folder), filename_suffix=suffix)
     writer.add_summary(tf1.Summary(value=values), step)
     for label, name in enumerate(evaluation.class_names):
         curve = pr_curve_summary.raw_data_pb(

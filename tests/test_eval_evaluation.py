@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.command_line import UserError
+from data_prep.schema import Manifest
+from eval.evaluation import Evaluation, evaluate
+from model_definition.run_dir import Run
+from tests import eval_fixtures
+
+N = 17  # test images, of 4 of the 5 classes more than of the last
+
+
+@dataclass
+class Trained:
+    """A run with a checkpoint, and what it was trained on."""
+
+    run: Run
+    data_dir: Path
+    manifest: Manifest
+    weights: dict[str, np.ndarray]
+    checkpoint: Path
+
+    def evaluate(self, **changes) -> Evaluation:
+        values = {
+            "data_dir": self.data_dir,
+            "manifest": self.manifest,
+            "splits": ("test",),
+            "batch_size": 5,
+            "checkpoint": self.checkpoint,
+            **changes,
+        }
+        return evaluate(self.run, values.pop("checkpoint"), **values)
+
+    def expect(self, *splits: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the splits' images and labels, and the probabilities by numpy."""
+        pieces = [eval_fixtures.read_split(self.data_dir, self.manifest, s) for s in splits]
+        images, labels = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
+        return images, labels, eval_fixtures.predict(images, self.weights)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, make_dataset) -> Trained:
+    folder = tmp_path_factory.mktemp("eval")
+    manifest = make_dataset(folder / "tiny", num_test=N)
+    run = eval_fixtures.make_run(folder / "run", folder / "tiny", manifest)
+    weights = eval_fixtures.make_weights(run, seed=0)
+    checkpoint = eval_fixtures.write_checkpoint(run.logdir, 40, weights)
+    return Trained(run, folder / "tiny", manifest, weights, checkpoint)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, N - 1, N, N + 1])
+def test_every_example_counts_once_whatever_the_batch_size(trained, batch_size):
+    _, labels, probabilities = trained.expect("test")
+    found = trained.evaluate(batch_size=batch_size)
+    assert found.metrics.num_examples == len(labels) == N
+    confusion = np.zeros((5, 5), int)
+    np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
+    assert found.metrics.confusion.tolist() == confusion.tolist()
+    expected = eval_fixtures.score(probabilities, labels)
+    assert 0.2 < expected["accuracy"] < 0.95  # else nothing would be tested
+    for name, value in expected.items():
+        assert getattr(found, name) == pytest.approx(value, rel=1e-5), name
+
+
+def test_what_it_says_of_itself(trained):
+    found = trained.evaluate()
+    assert (found.dataset, found.split, found.step) == ("tiny", "test", 40)
+    assert found.checkpoint == trained.checkpoint
+    low, high = found.accuracy_interval
+    assert low < found.accuracy < high
+
+
+def test_json_is_plain_and_complete(trained):
+    found = trained.evaluate()
+    facts = json.loads(json.dumps(found.to_json()))
+    assert facts["num_examples"] == N
+    assert facts["checkpoint"] == str(trained.checkpoint)
+    assert facts["accuracy"] == found.accuracy
+    # The nearest short number to k/17, not a float32's seventeen digits.
+    assert len(str(facts["accuracy"])) <= 11
+    assert [row["class_name"] for row in facts["per_class"]] == list(trained.run.class_names)
+    assert sum(row["support"] for row in facts["per_class"]) == N
+    assert np.trace(facts["confusion_matrix"]) / N == pytest.approx(facts["accuracy"])
+    assert set(facts) == {
+        "dataset",
+        "split",
+        "num_examples",
+        "checkpoint",
+        "step",
+        "accuracy",
+        "accuracy_95",
+        "loss",
+        "mean_squared_error",
+        "top_2_accuracy",
+        "expected_calibration_error",
+        "per_class",
+        "confusion_matrix",
+    }
+
+
+def test_a_sum_of_splits(trained):
+    _, labels, probabilities = trained.expect("train", "validation")
+    found = trained.evaluate(splits=("train", "validation"), batch_size=9)
+    assert found.split == "train+validation"
+    assert found.metrics.num_examples == 61 + 11 == len(labels)
+    assert found.loss == pytest.approx(eval_fixtures.score(probabilities, labels)["loss"], rel=1e-5)
+
+
+def test_mistakes_are_those_of_the_split(trained):
+    images, labels, probabilities = trained.expect("test")
+    mistakes = trained.evaluate().metrics.mistakes
+    assert len(mistakes) == (probabilities.argmax(axis=1) != labels).sum() > 0
+    for mistake in mistakes:
+        np.testing.assert_allclose(mistake.image, images[mistake.index] / 255, atol=1e-6)
+        assert mistake.label == labels[mistake.index]
+        assert mistake.confidence == pytest.approx(probabilities[mistake.index].max(), rel=1e-5)
+
+
+def test_moving_averages_are_what_is_evaluated(trained):
+    other = eval_fixtures.make_weights(trained.run, seed=1)
+    averages = {f"{k}/ExponentialMovingAverage": v for k, v in trained.weights.items()}
+    checkpoint = eval_fixtures.write_checkpoint(trained.run.logdir, 41, {**other, **averages})
+    found, expected = trained.evaluate(checkpoint=checkpoint), trained.evaluate()
+    assert found.loss == expected.loss
+    plain = eval_fixtures.write_checkpoint(trained.run.logdir, 42, other)
+    assert trained.evaluate(checkpoint=plain).loss != expected.loss
+
+
+def test_a_checkpoint_of_another_model_is_refused(trained):
+    for weights, found in (
+        ({**trained.weights, "output/biases": np.zeros(4, np.float32)}, r"\[4\]"),
+        ({"output/weights": trained.weights["output/weights"]}, "missing"),
+    ):
+        checkpoint = eval_fixtures.write_checkpoint(trained.run.logdir, 43, weights)
+        message = rf"model.ckpt-43: output/biases is \[5\] in model.txt and {found} here; this "
+        with pytest.raises(UserError, match=message):
+            trained.evaluate(checkpoint=checkpoint)
+
+
+def test_a_damaged_record_is_named(trained, tmp_path):
+    data_dir = Path(shutil.copytree(trained.data_dir, tmp_path / "tiny"))
+    shard = data_dir / trained.manifest.splits["test"].shards[1].name
+    content = bytearray(shard.read_bytes())
+    content[len(content) * 3 // 4] ^= 1
+    shard.write_bytes(content)
+    message = rf"{shard.name}: record \d+.*; python data_prep/verify.py --data_dir={data_dir}"
+    with pytest.raises(UserError, match=message):
+        trained.evaluate(data_dir=data_dir)
+
+
+def test_a_missing_shard_is_named(trained, tmp_path):
+    data_dir = Path(shutil.copytree(trained.data_dir, tmp_path / "tiny"))
+    shard = data_dir / trained.manifest.splits["test"].shards[0].name
+    shard.unlink()
+    with pytest.raises(UserError, match=f"{shard.name}: expected .* bytes, found no file; "):
+        trained.evaluate(data_dir=data_dir)
+
+
+def test_another_number_of_examples_than_promised_is_no_result(trained):
+    splits = dict(trained.manifest.splits)
+    splits["test"] = dataclasses.replace(splits["test"], num_examples=N + 1)
+    manifest = dataclasses.replace(trained.manifest, splits=splits)
+    message = rf"tiny: expected {N + 1} examples in test, found {N}; .*verify.py .*says why"
+    with pytest.raises(UserError, match=message):
+        trained.evaluate(manifest=manifest)
