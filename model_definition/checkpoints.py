@@ -65,7 +65,7 @@ def choose_checkpoint(run: Run, which: str) -> Path:
 
     Args:
       run: the run.
-      which: `best` on validation, `last`, or a path.
+      which: `best` on validation, `last`, a path, or the name of a checkpoint in the run folder.
 
     Returns:
       The prefix of its files. Where a run has no `best`, because it had no validation split, the
@@ -85,6 +85,8 @@ def choose_checkpoint(run: Run, which: str) -> Path:
         checkpoint = found[0]
     else:
         checkpoint = Path(which.removesuffix(".index"))
+        if checkpoint.name == str(checkpoint):
+            checkpoint = run.logdir / checkpoint
         if not checkpoint.with_name(f"{checkpoint.name}.index").is_file():
             raise UserError(f"{checkpoint}: no such checkpoint; name one such as model.ckpt-1000")
     damage = find_damage(checkpoint)

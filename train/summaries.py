@@ -12,7 +12,6 @@ import tensorflow as tf
 import tf_slim as slim
 from tensorboard.plugins.text import summary as text_summary
 
-v1_summary = tf.compat.v1.summary
 _MOST_IMAGES = 8
 _FILTER_ZOOM = 8
 
@@ -59,22 +58,46 @@ def build_summaries(
         "learning_rate": learning_rate,
         "gradient_norm": gradient_norm,
     }
-    pictures = [v1_summary.image("images", features, max_outputs=_MOST_IMAGES)]
+    # The raw operations: those of tf.summary would call the tag `loss_1` where `loss` is the name
+    # of an operation, and TensorBoard would not draw it with the validation's `loss`.
+    ops = tf.raw_ops
+    pictures = [ops.ImageSummary(tag="images", tensor=features, max_images=_MOST_IMAGES)]
     kernels = [
         variable
         for variable in slim.get_model_variables()
         if variable.op.name.endswith("weights") and variable.shape.rank == 4
     ]
     if kernels and kernels[0].shape[2] in (1, 3):
-        pictures.append(v1_summary.image("filters", _draw_filters(kernels[0])))
+        filters = _draw_filters(kernels[0])
+        pictures.append(ops.ImageSummary(tag="filters", tensor=filters, max_images=1))
     for variable in slim.get_model_variables():
-        pictures.append(v1_summary.histogram(variable.op.name, variable))
+        pictures.append(_histogram(variable.op.name, variable))
     for name, output in end_points.items():
-        pictures.append(v1_summary.histogram(f"{name}/output", output))
+        pictures.append(_histogram(f"{name}/output", output))
     return StepSummaries(
-        scalars=v1_summary.merge([v1_summary.scalar(name, v) for name, v in scalars.items()]),
-        pictures=v1_summary.merge(pictures),
+        scalars=ops.MergeSummary(
+            inputs=[ops.ScalarSummary(tags=name, values=value) for name, value in scalars.items()]
+        ),
+        pictures=ops.MergeSummary(inputs=pictures),
     )
+
+
+def _histogram(tag: str, values: tf.Tensor) -> tf.Tensor:
+    # The operation fails where a value is not finite, before the loss could tell that in words.
+    finite = tf.where(tf.math.is_finite(values), values, 0.0)
+    return tf.raw_ops.HistogramSummary(tag=tag, values=finite)
+
+
+# The raw operations, whose tags stay as given: `tf.compat.v1.summary` makes them unique in the
+# graph, and TensorBoard would not show `loss_1` of training beside `loss` of validation.
+
+
+def _scalar(tag: str, value: tf.Tensor) -> tf.Tensor:
+    return tf.raw_ops.ScalarSummary(tags=tag, values=value)
+
+
+def _histogram(tag: str, values: tf.Tensor) -> tf.Tensor:
+    return tf.raw_ops.HistogramSummary(tag=tag, values=values)
 
 
 def _draw_filters(kernels: tf.Tensor) -> tf.Tensor:
