@@ -97,7 +97,9 @@ _USERS_OS_ERRORS = {
     errno.EACCES: "choose a place that you may read and write, or change its permissions",
     errno.EPERM: "choose a place that you may read and write, or change its permissions",
     errno.EROFS: "choose a folder on a disk that can be written",
+    errno.EFBIG: "choose a place where files may grow larger, or raise the limit (ulimit -f)",
     errno.ENOTDIR: "a folder is expected where a file is",
+    errno.EEXIST: "a folder is expected where a file is",
     errno.EISDIR: "a file is expected where a folder is",
     errno.ENAMETOOLONG: "choose a shorter path",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from types import TracebackType
 
@@ -40,7 +41,7 @@ class CsvSplitWriter:
         self._path = folder / f"{split}.csv"
         self._file = self._path.open("wb")
         self._digest = hashlib.sha256()
-        pixels = range(int(np.prod(image_shape)))
+        pixels = range(math.prod(image_shape))
         self._append(",".join(["label", *(f"pixel{i}" for i in pixels)]) + "\n")
 
     def __enter__(self) -> CsvSplitWriter:
@@ -66,7 +67,8 @@ class CsvSplitWriter:
         images, labels = images[: self.remaining], labels[: self.remaining]
         self._class_counts += np.bincount(labels, minlength=len(self._class_counts))
         self.remaining -= len(labels)
-        rows = zip(labels.tolist(), images.reshape(len(images), -1).tolist(), strict=True)
+        flat = images.reshape(len(images), math.prod(images.shape[1:]))
+        rows = zip(labels.tolist(), flat.tolist(), strict=True)
         lines = [",".join([str(label), *[_DIGITS[p] for p in row]]) + "\n" for label, row in rows]
         self._append("".join(lines))
 

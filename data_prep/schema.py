@@ -294,13 +294,13 @@ def load_manifest(data_dir: Path) -> Manifest:
         if version != FORMAT_VERSION:
             raise UserError(
                 f"{path}: expected format_version {FORMAT_VERSION}, found {version!r}; "
-                "convert the dataset again with this version of the project"
+                "remove the folder and convert the dataset again with this version of the project"
             )
         return _manifest_from(values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"{path}: not a manifest ({reason}); restore it or convert again with --overwrite"
+            f"{path}: not a manifest ({reason}); restore it, or remove the folder and convert again"
         ) from error
 
 

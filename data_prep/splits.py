@@ -16,7 +16,7 @@ def random_keys(num_examples: int, seed: int) -> np.ndarray:
 
     Args:
       num_examples: how many.
-      seed: any whole number, 0 to 2**63 - 1.
+      seed: any whole number, 0 to 2**32 - 1.
     """
     state = np.arange(1, num_examples + 1, dtype=np.uint64)
     state += np.uint64(seed) << np.uint64(32)

@@ -1,13 +1,17 @@
 """A folder that appears under its name whole or not at all.
 
-Files are written to a hidden sibling, `.NAME.converting`, which is renamed at the end. The sibling
-is also the lock: its writer holds an exclusive `flock` on it, which the kernel drops when the
-process dies, however it dies. So two writers never share it, and what a killed one left behind is
-found, and cleared, by the next.
+    NAME               the finished folder
+    .NAME.converting   what is being written; it is renamed to NAME at the end
+    .NAME.replaced     the finished folder of before, between that renaming and its removal
+    .NAME.lock         the writer holds an exclusive `flock` on it from its first step to its last
+
+The kernel drops the lock when its holder dies, however it dies. So two writers never meet, and what
+a killed one left behind is found, and cleared, by the next.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -25,45 +29,58 @@ def staging_folder(final: Path) -> Iterator[Path]:
     Unless it was published, the folder is removed when the block ends, and `final` stays as it was.
 
     Args:
-      final: the folder to be.
+      final: the folder to be; if it is a symbolic link, what the link leads to.
 
     Yields:
       The folder to write to.
 
     Raises:
-      UserError: another process is writing to the same folder.
+      UserError: another process is writing to the same folder, or it cannot be replaced.
     """
-    made_parent = not final.parent.exists()
-    final.parent.mkdir(parents=True, exist_ok=True)
-    staging = _staging_of(final)
-    lock = _lock(staging, final)
+    final = final.resolve()
+    if os.path.ismount(final):
+        raise UserError(
+            f"{final}: expected a folder that can be replaced as a whole, found the top of a file "
+            "system; choose a folder in it"
+        )
+    missing = [folder for folder in final.parents if not folder.exists()]
+    staging, lock = _staging_of(final), None
     try:
-        _restore_after_a_kill(final)
-        for leftover in staging.iterdir():
-            log(f"removing what an interrupted run left: {leftover}")
-            leftover.unlink()
+        final.parent.mkdir(parents=True, exist_ok=True)
+        lock = _lock(final)
+        _clear_after_a_kill(final)
+        staging.mkdir()
         yield staging
+    except OSError as error:
+        if error.filename is None:  # A write that fails does not say where.
+            error.filename = str(final)
+        raise
     finally:
-        # Once published, nothing stands here; before that, everything here is unfinished.
-        shutil.rmtree(staging, ignore_errors=True)
-        os.close(lock)
-        if made_parent and not any(final.parent.iterdir()):
-            final.parent.rmdir()
+        if lock is not None:
+            _restore(final)
+            for unneeded in (staging, _replaced_of(final)):
+                shutil.rmtree(unneeded, ignore_errors=True)
+            # Removed while it is held: whoever opened it before finds it removed, and tries again.
+            _lock_of(final).unlink(missing_ok=True)
+            os.close(lock)
+        with contextlib.suppress(OSError):  # Not empty, so in use.
+            for folder in missing:
+                folder.rmdir()
 
 
 def publish(final: Path) -> None:
-    """Puts the staging folder in the place of `final`; what stood there is removed afterwards.
+    """Puts the staging folder in the place of `final`.
 
     Args:
       final: the folder that `staging_folder` was called with.
     """
-    staging, replaced = _staging_of(final), _replaced_of(final)
+    final = final.resolve()
+    staging = _staging_of(final)
     _sync(staging)
     if final.exists():
-        final.rename(replaced)
+        final.rename(_replaced_of(final))
     staging.rename(final)
     _sync_folder(final.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _staging_of(final: Path) -> Path:
@@ -74,37 +91,42 @@ def _replaced_of(final: Path) -> Path:
     return final.with_name(f".{final.name}.replaced")
 
 
-def _lock(staging: Path, final: Path) -> int:
-    """Returns an open descriptor that holds the lock on the staging folder, made if need be."""
+def _lock_of(final: Path) -> Path:
+    return final.with_name(f".{final.name}.lock")
+
+
+def _lock(final: Path) -> int:
+    """Returns an open descriptor that holds the lock."""
     while True:
-        staging.mkdir(exist_ok=True)
-        try:
-            descriptor = os.open(staging, os.O_RDONLY)
-        except FileNotFoundError:
-            continue  # Its owner finished between the two calls.
+        descriptor = os.open(_lock_of(final), os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             os.close(descriptor)
             raise UserError(
                 f"{final}: another process is writing this folder now; wait until it has finished"
             ) from error
-        # Its owner may have renamed it before we locked it: then we hold the finished folder.
-        if staging.exists() and os.path.samestat(os.fstat(descriptor), staging.stat()):
+        if os.fstat(descriptor).st_nlink:
             return descriptor
         os.close(descriptor)
 
 
-def _restore_after_a_kill(final: Path) -> None:
-    """Mends what a kill around the renames leaves: the old folder under its hidden name."""
-    replaced = _replaced_of(final)
-    if not replaced.exists():
-        return
-    if final.exists():
-        shutil.rmtree(replaced)
-    else:
-        replaced.rename(final)
+def _clear_after_a_kill(final: Path) -> None:
+    """Mends what a writer that was killed left behind."""
+    if _restore(final):
         log(f"{final}: restored; an interrupted run had set it aside")
+    for leftover in (_staging_of(final), _replaced_of(final)):
+        if leftover.exists():
+            log(f"removing what an interrupted run left: {leftover}")
+            shutil.rmtree(leftover)
+
+
+def _restore(final: Path) -> bool:
+    """Brings back a folder that was set aside if nothing has taken its place."""
+    if final.exists() or not _replaced_of(final).exists():
+        return False
+    _replaced_of(final).rename(final)
+    return True
 
 
 def _sync(folder: Path) -> None:

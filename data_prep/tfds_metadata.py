@@ -13,6 +13,7 @@ from typing import Any
 
 from data_prep.schema import Manifest
 
+TFDS_NAMES = ("dataset_info.json", "features.json", "image-class-label.labels.txt")
 _FEATURES = "tensorflow_datasets.core.features"
 
 
@@ -37,10 +38,10 @@ def write_tfds_metadata(folder: Path, manifest: Manifest) -> None:
         ],
         "version": "1.0.0",
     }
-    _write_json(folder / "dataset_info.json", info)
-    _write_json(folder / "features.json", _features(manifest))
+    _write_json(folder / TFDS_NAMES[0], info)
+    _write_json(folder / TFDS_NAMES[1], _features(manifest))
     labels = "".join(f"{name}\n" for name in manifest.class_names)
-    (folder / "image-class-label.labels.txt").write_text(labels, encoding="utf-8")
+    (folder / TFDS_NAMES[2]).write_text(labels, encoding="utf-8")
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
