@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import hashlib
+import io
 import itertools
 import math
 import sys
@@ -178,7 +179,24 @@ def _contradiction(data: bytes, manifest: Manifest) -> str | None:
         return f"expected image/format {manifest.image_format}, found {example.image_format!r}"
     if example.label >= len(manifest.class_names):
         return f"expected a label below {len(manifest.class_names)}, found {example.label}"
+    if manifest.image_format == "png":
+        return _png_contradiction(example.encoded, manifest)
     size = math.prod(manifest.image_shape)
-    if manifest.image_format == "raw" and len(example.encoded) != size:
+    if len(example.encoded) != size:
         return f"expected {size:,} bytes of pixels, found {len(example.encoded):,}"
+    return None
+
+
+def _png_contradiction(encoded: bytes, manifest: Manifest) -> str | None:
+    from PIL import Image  # Only PNG records need it.
+
+    height, width, channels = manifest.image_shape
+    try:
+        image = Image.open(io.BytesIO(encoded), formats=["PNG"])
+        image.load()
+    except (OSError, ValueError, SyntaxError) as error:
+        return f"its PNG cannot be decoded ({error})"
+    found = (image.height, image.width, len(image.getbands()))
+    if found != (height, width, channels):
+        return f"expected a PNG of {manifest.image_shape}, found {found}"
     return None

@@ -83,7 +83,7 @@ def make_train_dataset(
     else:
         window = max(1, int(source.num_examples * cache_mb / source.size_mb))
         log(
-            f"{'+'.join(splits)}: {source.size_mb:,.0f} MB of images is more than --cache_mb="
+            f"{'+'.join(splits)}: {source.size_mb:,.1f} MB of images is more than --cache_mb="
             f"{cache_mb}: they are read from the disk in every epoch, and shuffled through a "
             f"window of {window:,} images"
         )

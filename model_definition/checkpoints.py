@@ -15,7 +15,10 @@ _MOVING_AVERAGE = "/ExponentialMovingAverage"
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Lists the checkpoints that a folder's `checkpoint` file names, the newest first.
+    """Lists the checkpoints in a folder, the newest first.
+
+    The files themselves count, not the list of them that TensorFlow keeps in `checkpoint`: a kill
+    may come between the two.
 
     Args:
       folder: a run folder, or its `best`.
@@ -23,11 +26,9 @@ def list_checkpoints(folder: Path) -> list[Path]:
     Returns:
       The prefixes of their files; empty where there are none.
     """
-    state = tf.train.get_checkpoint_state(str(folder))
-    if state is None:
-        return []
-    # By name: the folder may have been moved since it was written.
-    return [folder / Path(path).name for path in reversed(state.all_model_checkpoint_paths)]
+    found = [path.with_suffix("") for path in folder.glob(f"{CHECKPOINT_NAME}-*.index")]
+    numbered = [path for path in found if path.name.rpartition("-")[2].isdigit()]
+    return sorted(numbered, key=checkpoint_step, reverse=True)
 
 
 def checkpoint_step(checkpoint: Path) -> int:

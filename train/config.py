@@ -14,8 +14,9 @@ OPTIMIZERS = ("adam", "momentum", "sgd", "rmsprop")
 SCHEDULES = ("one_cycle", "cosine", "exponential", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
-# A run may be taken up again with other values of these: they do not change what a step does.
-_CHANGEABLE = ("cache_mb", "keep_checkpoints", "summary_every_steps")
+# A run may be taken up again with other values of these: they do not change what a step does. Of
+# the model it is the text that counts, not where it is read from.
+_CHANGEABLE = ("model", "keep_checkpoints", "summary_every_steps")
 # These say when to stop, so changing them carries a finished run on.
 _EXTENDABLE = ("epochs", "max_steps", "patience")
 

@@ -6,7 +6,6 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from data_prep.command_line import UserError, log
@@ -63,12 +62,13 @@ def start_or_resume(run: Run, manifest: Manifest) -> Path | None:
     Raises:
       UserError: the folder holds another run, or something else, or no readable checkpoint.
     """
-    if not run_dir.exists(run.logdir):
-        if list_checkpoints(run.logdir):
-            raise UserError(
-                f"{run.logdir}: holds checkpoints but no {run_dir.RUN_NAME}, so nothing says what "
-                "they are; name another --logdir"
-            )
+    checkpoints = list_checkpoints(run.logdir)
+    if checkpoints and not run_dir.exists(run.logdir):
+        raise UserError(
+            f"{run.logdir}: holds checkpoints but no {run_dir.RUN_NAME}, so nothing says what "
+            "they are; name another --logdir"
+        )
+    if not checkpoints:  # Nothing was trained here yet, so there is nothing that must fit.
         write_run(run)
         return None
     existing = load_run(run.logdir)
@@ -82,8 +82,8 @@ def start_or_resume(run: Run, manifest: Manifest) -> Path | None:
         )
     for line in changed["extended"]:
         log(f"going on with the run in {run.logdir} with another {line}")
-    checkpoint = _newest_readable(run.logdir)
-    write_run(replace(run, model=existing.model))
+    checkpoint = _newest_readable(run.logdir, checkpoints)
+    write_run(run)
     return checkpoint
 
 
@@ -110,18 +110,15 @@ def _layers(text: str) -> list[str]:
     return [line for line in lines if line]
 
 
-def _newest_readable(logdir: Path) -> Path | None:
+def _newest_readable(logdir: Path, checkpoints: list[Path]) -> Path:
     """Returns the newest checkpoint that can be read, naming those that cannot."""
-    checkpoints = list_checkpoints(logdir)
     for checkpoint in checkpoints:
         damage = find_damage(checkpoint)
         if damage is None:
             log(f"going on from {checkpoint}")
             return checkpoint
         log(f"{checkpoint}: cannot be read ({damage}); trying the one before it")
-    if checkpoints:
-        raise UserError(
-            f"{logdir}: none of its {len(checkpoints)} checkpoints can be read; restore one, or "
-            "train again into another --logdir"
-        )
-    return None
+    raise UserError(
+        f"{logdir}: none of its {len(checkpoints)} checkpoints can be read; restore one, or "
+        "train again into another --logdir"
+    )

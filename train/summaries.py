@@ -58,34 +58,22 @@ def build_summaries(
         "learning_rate": learning_rate,
         "gradient_norm": gradient_norm,
     }
-    # The raw operations: those of tf.summary would call the tag `loss_1` where `loss` is the name
-    # of an operation, and TensorBoard would not draw it with the validation's `loss`.
-    ops = tf.raw_ops
-    pictures = [ops.ImageSummary(tag="images", tensor=features, max_images=_MOST_IMAGES)]
+    pictures = [_image("images", features, most=_MOST_IMAGES)]
     kernels = [
         variable
         for variable in slim.get_model_variables()
         if variable.op.name.endswith("weights") and variable.shape.rank == 4
     ]
     if kernels and kernels[0].shape[2] in (1, 3):
-        filters = _draw_filters(kernels[0])
-        pictures.append(ops.ImageSummary(tag="filters", tensor=filters, max_images=1))
+        pictures.append(_image("filters", _draw_filters(kernels[0]), most=1))
     for variable in slim.get_model_variables():
         pictures.append(_histogram(variable.op.name, variable))
     for name, output in end_points.items():
         pictures.append(_histogram(f"{name}/output", output))
     return StepSummaries(
-        scalars=ops.MergeSummary(
-            inputs=[ops.ScalarSummary(tags=name, values=value) for name, value in scalars.items()]
-        ),
-        pictures=ops.MergeSummary(inputs=pictures),
+        scalars=tf.raw_ops.MergeSummary(inputs=[_scalar(*item) for item in scalars.items()]),
+        pictures=tf.raw_ops.MergeSummary(inputs=pictures),
     )
-
-
-def _histogram(tag: str, values: tf.Tensor) -> tf.Tensor:
-    # The operation fails where a value is not finite, before the loss could tell that in words.
-    finite = tf.where(tf.math.is_finite(values), values, 0.0)
-    return tf.raw_ops.HistogramSummary(tag=tag, values=finite)
 
 
 # The raw operations, whose tags stay as given: `tf.compat.v1.summary` makes them unique in the
@@ -96,8 +84,14 @@ def _scalar(tag: str, value: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.ScalarSummary(tags=tag, values=value)
 
 
+def _image(tag: str, images: tf.Tensor, *, most: int) -> tf.Tensor:
+    return tf.raw_ops.ImageSummary(tag=tag, tensor=images, max_images=most)
+
+
 def _histogram(tag: str, values: tf.Tensor) -> tf.Tensor:
-    return tf.raw_ops.HistogramSummary(tag=tag, values=values)
+    # A value that is not finite would be this operation's error, before NanHook can say it better.
+    finite = tf.where(tf.math.is_finite(values), values, 0.0)
+    return tf.raw_ops.HistogramSummary(tag=tag, values=finite)
 
 
 def _draw_filters(kernels: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,248 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from data_prep.command_line import UserError
+from input_pipeline.augment import Augmentation
+from input_pipeline.datasets import (
+    choose_stratified,
+    load_labels,
+    make_eval_dataset,
+    make_train_dataset,
+)
+from tests.train_fixtures import IMAGE_SHAPE, SIZES, indices_of, make_examples, write_dataset
+
+N = SIZES["train"]
+RESIDENT = {"cache_mb": 1024}
+STREAMED = {"cache_mb": 0.01}  # 28 of the 53 images
+MEMORIES = pytest.mark.parametrize("memory", [RESIDENT, STREAMED], ids=["resident", "streamed"])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    data_dir = tmp_path_factory.mktemp("datasets") / "tiny"
+    return data_dir, write_dataset(data_dir)
+
+
+def take(data, steps, **options):
+    data_dir, manifest = data
+    options = {"splits": ["train"], "batch_size": 8, "seed": 3, **options}
+    dataset = make_train_dataset(data_dir, manifest, **options)
+    return list(dataset.take(steps).as_numpy_iterator())
+
+
+def take_indices(data, steps, **options):
+    return [index for images, _ in take(data, steps, **options) for index in indices_of(images)]
+
+
+def take_evaluation(data, *splits, batch_size):
+    data_dir, manifest = data
+    dataset = make_eval_dataset(data_dir, manifest, splits=splits, batch_size=batch_size)
+    return list(dataset.as_numpy_iterator())
+
+
+def assert_same_batches(found, expected):
+    assert len(found) == len(expected)
+    for found_batch, expected_batch in zip(found, expected, strict=True):
+        for found_part, expected_part in zip(found_batch, expected_batch, strict=True):
+            np.testing.assert_array_equal(found_part, expected_part)
+
+
+@MEMORIES
+@pytest.mark.parametrize("batch_size", [8, 60])
+def test_every_epoch_sees_every_image_once_in_an_order_of_its_own(data, memory, batch_size):
+    # Neither 8 nor 60 divides 53: batches go on from one epoch into the next.
+    steps = -(-3 * N // batch_size)
+    indices = take_indices(data, steps, batch_size=batch_size, **memory)
+    epochs = [tuple(indices[start : start + N]) for start in (0, N, 2 * N)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(N))
+    assert len({*epochs, tuple(range(N))}) == 4
+
+
+@MEMORIES
+def test_training_images_are_shuffled_over_more_than_a_shard(data, memory):
+    # A whole shard is 17 or 18 images; unshuffled ones would stand near their places.
+    places = np.argsort(take_indices(data, 7, **memory)[:N])
+    assert np.abs(places - np.arange(N)).mean() > 10
+
+
+@MEMORIES
+def test_images_and_labels_stay_together_and_are_normalised(data, memory):
+    images, labels = make_examples(N)
+    for found_images, found_labels in take(data, 7, **memory):
+        rows = indices_of(found_images)
+        assert found_images.dtype == np.float32
+        np.testing.assert_allclose(found_images, images[rows] / 255.0, atol=1e-6)
+        assert found_labels.tolist() == labels[rows].tolist()
+
+
+@MEMORIES
+def test_seed_decides_the_order(data, memory):
+    first = take_indices(data, 7, **memory)
+    assert take_indices(data, 7, **memory) == first
+    assert take_indices(data, 7, seed=4, **memory) != first
+
+
+@MEMORIES
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"augmentation": Augmentation(shift=0.1, rotation=20, elastic=5)},
+        {"train_limit": 20},
+        {"batch_size": 4, "num_workers": 2, "worker_index": 1},
+    ],
+    ids=["plain", "augmented", "limited", "second worker"],
+)
+def test_starting_at_a_step_equals_skipping_the_steps_before_it(data, memory, options):
+    options = {**memory, **options}
+    whole = take(data, 15, **options)
+    for start_step in (6, 13):
+        assert_same_batches(
+            take(data, 2, start_step=start_step, **options), whole[start_step : start_step + 2]
+        )
+
+
+@MEMORIES
+def test_workers_divide_every_step(data, memory):
+    whole = take(data, 6, batch_size=12, **memory)
+    parts = [
+        take(data, 6, batch_size=4, num_workers=3, worker_index=index, **memory)
+        for index in range(3)
+    ]
+    for step, (images, labels) in enumerate(whole):
+        joined = [np.concatenate([part[step][field] for part in parts]) for field in (0, 1)]
+        np.testing.assert_array_equal(joined[0], images)
+        np.testing.assert_array_equal(joined[1], labels)
+
+
+def test_workers_distort_their_images_differently(tmp_path):
+    image = np.full((2, *IMAGE_SHAPE), 99, np.uint8)
+    manifest = write_dataset(tmp_path / "same", examples={"train": (image, np.zeros(2, int))})
+    options = {"augmentation": Augmentation(rotation=90), "batch_size": 1, "num_workers": 2}
+    (first, _), (second, _) = (
+        take((tmp_path / "same", manifest), 1, worker_index=index, **options)[0]
+        for index in range(2)
+    )
+    assert not np.array_equal(first, second)
+
+
+@MEMORIES
+def test_splits_can_be_summed(data, memory):
+    together = N + SIZES["validation"]
+    indices = take_indices(data, 9, splits=["train", "validation"], **memory)
+    assert sorted(indices[:together]) == list(range(together))
+
+
+def test_train_limit_keeps_the_same_images_in_every_epoch(data):
+    resident = take_indices(data, 5, train_limit=20, **RESIDENT)
+    kept = set(resident)
+    assert len(kept) == 20
+    assert sorted(resident[20:40]) == sorted(kept)
+    # 0.004 MB are 11 of the 20 images: a window that is smaller than what is kept.
+    streamed = take_indices(data, 5, train_limit=20, cache_mb=0.004)
+    assert sorted(streamed[:20]) == sorted(streamed[20:40]) == sorted(kept)
+    labels = make_examples(N)[1]
+    shares = np.bincount(labels, minlength=5) * 20 / N
+    assert np.all(np.abs(np.bincount(labels[sorted(kept)], minlength=5) - shares) <= 1)
+
+
+def test_train_limit_beyond_the_images_is_refused(data):
+    with pytest.raises(UserError, match=r"^--train_limit=54: there are 53 training images; lower"):
+        take(data, 1, train_limit=54)
+
+
+@pytest.mark.parametrize("counts", [(100, 1, 0, 33), (7,), (5, 5, 5)])
+def test_every_limit_leaves_every_class_its_share(counts):
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts)), counts))
+    for limit in range(1, len(labels) + 1):
+        kept = choose_stratified(labels, limit, seed=5)
+        assert kept.sum() == limit
+        found = np.bincount(labels[kept], minlength=len(counts))
+        assert np.all(np.abs(found - np.array(counts) * limit / len(labels)) <= 1)
+
+
+def test_seed_decides_which_images_are_kept():
+    labels = np.arange(200) % 4
+    first, same, other = (choose_stratified(labels, 40, seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+
+
+def test_streaming_is_logged(data, capsys):
+    take(data, 1, **RESIDENT)
+    assert capsys.readouterr().err == ""
+    take(data, 1, **STREAMED)
+    assert capsys.readouterr().err == (
+        "train: 0 MB of images is more than --cache_mb=0.01: they are read from the disk in every "
+        "epoch, and shuffled through a window of 28 images\n"
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 17, 18])
+def test_evaluation_sees_every_image_once_whatever_the_batch_size(data, batch_size):
+    batches = take_evaluation(data, "validation", batch_size=batch_size)
+    images = np.concatenate([images for images, _ in batches])
+    labels = np.concatenate([labels for _, labels in batches])
+    expected_images, expected_labels = make_examples(17, first=N)
+    assert indices_of(images) == list(range(N, N + 17))
+    np.testing.assert_allclose(images, expected_images / 255.0, atol=1e-6)
+    assert labels.tolist() == expected_labels.tolist()
+    sizes = [len(labels) for _, labels in batches]
+    assert sizes == [batch_size] * (17 // batch_size) + [17 % batch_size] * (17 % batch_size > 0)
+
+
+def test_evaluation_of_a_sum_goes_through_both_splits_in_order(data):
+    batches = take_evaluation(data, "train", "validation", batch_size=16)
+    indices = [index for images, _ in batches for index in indices_of(images)]
+    assert indices == list(range(N + 17))
+
+
+def test_one_image_of_one_class(tmp_path):
+    examples = (np.full((1, 5, 4, 1), 51, np.uint8), np.zeros(1, np.int64))
+    manifest = write_dataset(
+        tmp_path / "one", examples={"train": examples}, class_names=["only"], num_shards=1
+    )
+    data = tmp_path / "one", manifest
+    for memory in (RESIDENT, {"cache_mb": 1e-9}):
+        for images, labels in take(data, 2, batch_size=3, **memory):
+            np.testing.assert_allclose(images, np.full((3, 5, 4, 1), 0.2), atol=1e-6)
+            assert labels.tolist() == [0, 0, 0]
+    [(images, labels)] = take_evaluation(data, "train", batch_size=500)
+    assert images.shape == (1, 5, 4, 1)
+    assert labels.tolist() == [0]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_gives_what_raw_gives(tmp_path, channels):
+    images, labels = make_examples(11)
+    examples = {"train": (images[..., :channels], labels)}
+    data = {}
+    for image_format in ("raw", "png"):
+        folder = tmp_path / image_format
+        manifest = write_dataset(folder, examples=examples, image_format=image_format)
+        data[image_format] = folder, manifest
+    for read in (
+        lambda data: take(data, 3),
+        lambda data: take_evaluation(data, "train", batch_size=4),
+    ):
+        assert_same_batches(read(data["png"]), read(data["raw"]))
+
+
+def test_labels_are_those_of_the_records(data):
+    expected = [*make_examples(N)[1], *make_examples(17, first=N)[1]]
+    data_dir, manifest = data
+    assert load_labels(data_dir, manifest, ["train", "validation"]).tolist() == expected
+
+
+def test_csv_folder_is_refused(data):
+    data_dir, manifest = data
+    csv = data_dir, dataclasses.replace(manifest, image_format="csv")
+    for read in (lambda: take(csv, 1), lambda: take_evaluation(csv, "train", batch_size=1)):
+        with pytest.raises(
+            UserError,
+            match="holds csv files; convert the dataset with --output_format=tfrecord to train on",
+        ):
+            read()

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from data_prep.command_line import UserError
+from input_pipeline.preprocess import normalize
+from model_definition.architecture import parse_architecture
+from model_definition.litert import export_litert
+from model_definition.model_fn import ModeKeys, ModelParams, model_fn
+from model_definition.run_dir import Run
+from tests.train_fixtures import CLASS_NAMES, IMAGE_SHAPE, MODEL
+
+v1 = tf.compat.v1
+PIXELS = np.random.default_rng(0).integers(0, 256, (23, *IMAGE_SHAPE), dtype=np.uint8)
+
+
+def make_run(logdir, text=MODEL):
+    return Run(
+        logdir=logdir,
+        model="tiny",
+        architecture_text=text,
+        data_dir="/data",
+        dataset_name="tiny",
+        dataset_digest="",
+        image_shape=IMAGE_SHAPE,
+        image_preparation="resize",
+        class_names=CLASS_NAMES,
+        config={},
+        versions={},
+    )
+
+
+def write_checkpoint(run):
+    """Saves random weights and returns the graph's probabilities for `PIXELS`."""
+    architecture = parse_architecture(
+        run.architecture_text, filename="", image_shape=IMAGE_SHAPE, num_classes=5
+    )
+    with tf.Graph().as_default(), v1.Session() as session:
+        features = normalize(tf.constant(PIXELS))
+        spec = model_fn(features, None, ModeKeys.PREDICT, ModelParams(architecture))
+        random = np.random.default_rng(1)
+        for variable in v1.trainable_variables():
+            variable.load(random.normal(size=variable.shape).astype(np.float32), session)
+        v1.train.Saver().save(session, str(run.logdir / "model.ckpt"), 5)
+        return session.run(spec.predictions["probabilities"])
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    run = make_run(tmp_path_factory.mktemp("litert"))
+    probabilities = write_checkpoint(run)
+    export_litert(run, run.logdir / "model.ckpt-5")
+    return run, probabilities
+
+
+def predict(run, pixels):
+    interpreter = Interpreter(str(run.export_path))
+    [before], [after] = interpreter.get_input_details(), interpreter.get_output_details()
+    assert before["dtype"] == np.uint8
+    assert after["dtype"] == np.float32
+    interpreter.resize_tensor_input(before["index"], pixels.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(before["index"], pixels)
+    interpreter.invoke()
+    return interpreter.get_tensor(after["index"])
+
+
+@pytest.mark.parametrize("n", [1, 7, 23])
+def test_exported_probabilities_are_the_graphs(exported, n):
+    run, expected = exported
+    found = predict(run, PIXELS[:n])
+    assert found.shape == (n, 5)
+    np.testing.assert_allclose(found, expected[:n], atol=1e-5)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-5)
+    assert len(set(expected.argmax(axis=1))) > 1
+
+
+def test_export_leaves_nothing_else_behind(exported):
+    run, _ = exported
+    assert [path.name for path in run.export_path.parent.iterdir()] == ["model.tflite"]
+
+
+def test_failed_export_keeps_the_old_one(exported, monkeypatch):
+    run, _ = exported
+    before = run.export_path.read_bytes()
+    other = make_run(run.logdir, MODEL.replace("conv 4", "conv 3"))
+    with pytest.raises(
+        UserError, match=r"ckpt-5: conv1/weights is \[3, 3, 3, 3\] in model\.txt and \[3, 3, 3, 4\]"
+    ):
+        export_litert(other, run.logdir / "model.ckpt-5")
+    assert run.export_path.read_bytes() == before
