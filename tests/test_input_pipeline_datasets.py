@@ -176,8 +176,8 @@ def test_streaming_is_logged(data, capsys):
     assert capsys.readouterr().err == ""
     take(data, 1, **STREAMED)
     assert capsys.readouterr().err == (
-        "train: 0.0 MB of images is more than --cache_mb=0.01: they are read from the disk in every "
-        "epoch, and shuffled through a window of 28 images\n"
+        "train: 0.0 MB of images is more than --cache_mb=0.01: they are read from the disk in "
+        "every epoch, and shuffled through a window of 28 images\n"
     )
 
 
