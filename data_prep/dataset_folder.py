@@ -13,8 +13,9 @@ from data_prep import schema
 from data_prep.command_line import UserError, log, progress
 from data_prep.csv_writer import CsvSplitWriter
 from data_prep.schema import MANIFEST_NAME, Manifest, Split
-from data_prep.shards import SplitWriter
+from data_prep.shards import ShardedSplitWriter
 from data_prep.source import Source
+from data_prep.split_writer import SplitWriter
 from data_prep.splits import set_aside
 from data_prep.tfds_metadata import TFDS_NAMES, write_tfds_metadata
 
@@ -118,7 +119,7 @@ def write_dataset(
     if options.limit is not None:
         sizes = {split: min(size, options.limit) for split, size in sizes.items()}
     with contextlib.ExitStack() as stack:
-        writers: dict[str, SplitWriter | CsvSplitWriter] = {}
+        writers: dict[str, SplitWriter] = {}
         for split, size in sizes.items():
             writers[split] = _make_writer(folder, source, options, name, split, size)
             stack.enter_context(writers[split])
@@ -130,7 +131,7 @@ def write_dataset(
 
 def _make_writer(
     folder: Path, source: Source, options: ConversionOptions, name: str, split: str, size: int
-) -> SplitWriter | CsvSplitWriter:
+) -> SplitWriter:
     num_classes = len(source.class_names)
     if options.output_format == "csv":
         return CsvSplitWriter(
@@ -142,7 +143,7 @@ def _make_writer(
         )
     if size < options.num_shards:
         log(f"{split}: {size} examples make {size} shard(s), not {options.num_shards}")
-    return SplitWriter(
+    return ShardedSplitWriter(
         folder,
         dataset=name,
         split=split,
@@ -156,7 +157,7 @@ def _make_writer(
 
 def _stream(
     source: Source,
-    writers: dict[str, SplitWriter | CsvSplitWriter],
+    writers: dict[str, SplitWriter],
     assignment: np.ndarray,
     carved: list[str],
 ) -> None:

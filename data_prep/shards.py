@@ -7,13 +7,12 @@ import io
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO
 
 import numpy as np
 
 from data_prep import tfrecord
-from data_prep.schema import ExampleEncoder, Shard, Split
+from data_prep.schema import ExampleEncoder, Shard
+from data_prep.split_writer import SplitWriter
 
 
 def shard_name(dataset: str, split: str, index: int, num_shards: int) -> str:
@@ -21,7 +20,7 @@ def shard_name(dataset: str, split: str, index: int, num_shards: int) -> str:
     return f"{dataset}-{split}.tfrecord-{index:05d}-of-{num_shards:05d}"
 
 
-class SplitWriter:
+class ShardedSplitWriter(SplitWriter):
     """Writes one split's examples, in the order they come, into shards of nearly equal counts.
 
     Shard i of S holds examples floor(n i / S) up to floor(n (i + 1) / S), so the bytes depend only
@@ -52,46 +51,20 @@ class SplitWriter:
           image_format: `raw` or `png`.
           num_classes: how many labels there are.
         """
-        self.remaining = num_examples
+        super().__init__(num_examples=num_examples, num_classes=num_classes)
         self._folder = folder
         self._names = [shard_name(dataset, split, i, num_shards) for i in range(num_shards)]
         self._ends = [num_examples * (i + 1) // num_shards for i in range(num_shards)]
-        self._num_examples = num_examples
         self._encoder = ExampleEncoder(image_shape, image_format)
         self._encode_image = _IMAGE_ENCODERS[image_format]
-        self._class_counts = np.zeros(num_classes, np.int64)
         self._checksums = bytearray()
-        self._shards: list[Shard] = []
         self._open_shard()
 
-    def __enter__(self) -> SplitWriter:
-        """Returns itself; leaving the block closes the shard that is open."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Closes the shard that is open."""
-        self._file.close()
-
-    def write(self, images: np.ndarray, labels: np.ndarray) -> None:
-        """Appends examples; those beyond `num_examples` are left out.
-
-        Args:
-          images: uint8 [n, height, width, channels].
-          labels: int64 [n], each below `num_classes`.
-        """
-        images, labels = images[: self.remaining], labels[: self.remaining]
-        self._class_counts += np.bincount(labels, minlength=len(self._class_counts))
-        written = self._num_examples - self.remaining
-        self.remaining -= len(labels)
+    def _append(self, images: np.ndarray, labels: list[int], written: int) -> None:
         start = 0
         while start < len(labels):
             stop = min(len(labels), self._ends[len(self._shards)] - written)
-            self._write_run(images[start:stop], labels[start:stop].tolist())
+            self._write_run(images[start:stop], labels[start:stop])
             if written + stop == self._ends[len(self._shards)]:
                 self._close_shard()
             start = stop
@@ -110,7 +83,7 @@ class SplitWriter:
         self._num_bytes += len(run)
 
     def _open_shard(self) -> None:
-        self._file: BinaryIO = (self._folder / self._names[len(self._shards)]).open("wb")
+        self._file = (self._folder / self._names[len(self._shards)]).open("wb")
         self._digest = hashlib.sha256()
         self._num_bytes = 0
 
@@ -129,16 +102,8 @@ class SplitWriter:
         if len(self._shards) < len(self._names):
             self._open_shard()
 
-    def finish(self) -> tuple[Split, bytes]:
-        """Returns what was written, and every record's CRC32C: little-endian uint32, in order.
-
-        Raises:
-          RuntimeError: fewer examples came than were announced.
-        """
-        if self.remaining:
-            raise RuntimeError(f"{self.remaining} of {self._num_examples} examples never came")
-        counts = tuple(int(count) for count in self._class_counts)
-        return Split(self._num_examples, counts, tuple(self._shards)), bytes(self._checksums)
+    def _finish_files(self) -> bytes:
+        return bytes(self._checksums)
 
 
 _CHECKSUM = struct.Struct("<I")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from data_prep import tfrecord
 from data_prep.schema import Split, decode_example
-from data_prep.shards import SplitWriter, shard_name
+from data_prep.shards import ShardedSplitWriter, shard_name
 from data_prep.splits import random_keys, set_aside
 
 SHAPE = (3, 5, 1)
@@ -33,7 +33,7 @@ def write(
 ) -> tuple[Split, bytes]:
     """Writes the images in batches of the given sizes."""
     folder.mkdir(exist_ok=True)
-    with SplitWriter(
+    with ShardedSplitWriter(
         folder,
         dataset="tiny",
         split="train",

@@ -19,7 +19,7 @@ import numpy as np
 
 from data_prep import tfrecord
 from data_prep.schema import Manifest
-from data_prep.shards import SplitWriter
+from data_prep.shards import ShardedSplitWriter
 from train.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,7 +67,7 @@ def write_dataset(
     splits, checksums = {}, b""
     image_shape = next(iter(examples.values()))[0].shape[1:]
     for split, (images, labels) in examples.items():
-        with SplitWriter(
+        with ShardedSplitWriter(
             data_dir,
             dataset="tiny",
             split=split,
