@@ -32,7 +32,7 @@ def resolve_precision(precision: str) -> str:
       `float32` or `bfloat16`.
 
     Raises:
-      UserError: bfloat16 is asked for where it would only be emulated, at a third of the speed.
+      UserError: bfloat16 is asked for where it would only be emulated, slower than float32.
     """
     if precision == "auto":
         return "bfloat16" if has_bfloat16() else "float32"
