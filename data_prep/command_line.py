@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from absl import app, logging
+from absl import app, flags, logging
 
 EXIT_USER_ERROR = 1  # absl's own code for a flag that it cannot read
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -62,8 +62,17 @@ def run(
             )
         return _run_guarded(main, arguments)
 
-    app.run(run_main)
+    app.run(run_main, flags_parser=_parse_flags)
     raise AssertionError("app.run always exits")
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """Parses the flags; a mistake in them is one line, as every other mistake is."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        text = " ".join(str(error).removeprefix("flag ").split())
+        sys.exit(_fail(f"{text}; --help lists the flags"))
 
 
 def _run_guarded(main: Callable[[list[str]], int | None], arguments: list[str]) -> int | None:
@@ -98,9 +107,9 @@ _USERS_OS_ERRORS = {
     errno.EPERM: "choose a place that you may read and write, or change its permissions",
     errno.EROFS: "choose a folder on a disk that can be written",
     errno.EFBIG: "choose a place where files may grow larger, or raise the limit (ulimit -f)",
-    errno.ENOTDIR: "a folder is expected where a file is",
-    errno.EEXIST: "a folder is expected where a file is",
-    errno.EISDIR: "a file is expected where a folder is",
+    errno.ENOTDIR: "a folder is expected where a file is; choose another path",
+    errno.EEXIST: "a folder is expected where a file is; choose another path",
+    errno.EISDIR: "a file is expected where a folder is; choose another path",
     errno.ENAMETOOLONG: "choose a shorter path",
 }
 
@@ -180,7 +189,7 @@ def parse_shape(text: str, flag: str) -> tuple[int, int, int]:
       UserError: the text is anything else.
     """
     parts = text.replace("x", ",").split(",")
-    if len(parts) == 3 and all(part.strip().isdigit() for part in parts):
+    if len(parts) == 3 and all(part.strip().isdecimal() for part in parts):
         height, width, channels = map(int, parts)
         if 1 <= height <= 1024 and 1 <= width <= 1024 and channels in (1, 3):
             return height, width, channels

@@ -20,6 +20,7 @@ from data_prep import tfrecord
 from data_prep.command_line import progress
 from data_prep.schema import ExampleEncoder, Manifest, Shard, decode_example
 from data_prep.source import describe_file
+from data_prep.tfds_metadata import TFDS_NAMES
 
 _MOST_RECORDS_NAMED = 10  # a shard
 
@@ -35,6 +36,9 @@ def find_damage(data_dir: Path, manifest: Manifest) -> list[str]:
       A line for each thing found wrong, beginning with the file's path; empty if all is well.
     """
     checksums, found = _load_checksums(data_dir, manifest)
+    if manifest.image_format != "csv":
+        metadata = (data_dir / name for name in TFDS_NAMES)
+        found += [f"{path}: missing" for path in metadata if not path.is_file()]
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     known = {shard.sha256: shard.name for shard in shards}
     first = 0

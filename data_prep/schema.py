@@ -233,7 +233,7 @@ class Manifest:
     Attributes:
       name: the dataset's name, which its shards' names begin with.
       image_shape: height, width, channels.
-      image_format: how records hold their pixels: `raw` or `png`.
+      image_format: how records hold their pixels: `raw` or `png`; `csv` where there are none.
       image_preparation: how an image from elsewhere is brought to this form: `mnist` fits the ink
         into 20/28 of the frame and centres it by mass; `resize` scales the whole image.
       class_names: the name of each label, label 0 first.

@@ -53,6 +53,11 @@ def main(argv: list[str]) -> None:
     if values.watch and values.checkpoint_path:
         raise UserError("--watch evaluates every checkpoint; leave --checkpoint_path out")
     data_dir = Path(values.data_dir or run.data_dir)
+    if values.data_dir is None and not data_dir.is_dir():
+        raise UserError(
+            f"{data_dir}: the dataset that {run.logdir} was trained on is not there; name its "
+            "folder with --data_dir"
+        )
     manifest = load_manifest(data_dir)
     require_same_dataset(run, manifest, exactly=values.data_dir is None)
     command_line.import_tensorflow()
@@ -89,9 +94,10 @@ def main(argv: list[str]) -> None:
                 raise
             log(f"{checkpoint}: gone or not readable; passed over")
             continue
-        write_summaries(run.logdir / folder, evaluation)
         text = json.dumps(evaluation.to_json()) if values.json else format_text(evaluation)
         print(text, flush=True)
+        (run.logdir / folder).mkdir(exist_ok=True)
+        write_summaries(run.logdir / folder, evaluation)
 
 
 def watch_checkpoints(run: Run, *, timeout: float) -> Iterator[Path]:
@@ -112,7 +118,7 @@ def watch_checkpoints(run: Run, *, timeout: float) -> Iterator[Path]:
     last_step, since = -1, time.monotonic()
     while True:
         # Looked at first: training exports after its last checkpoint.
-        ended = run.export_path.is_file()
+        ended = _is_exported(run)
         fresh = [
             c for c in reversed(list_checkpoints(run.logdir)) if checkpoint_step(c) > last_step
         ]
@@ -130,6 +136,17 @@ def watch_checkpoints(run: Run, *, timeout: float) -> Iterator[Path]:
                 "--watch_timeout=SECONDS waits longer"
             )
         time.sleep(_POLL_SECONDS)
+
+
+def _is_exported(run: Run) -> bool:
+    """Tells whether the run was exported after its newest checkpoint."""
+    from model_definition.checkpoints import list_checkpoints
+
+    if not run.export_path.is_file():
+        return False
+    newest = [path.with_name(f"{path.name}.index") for path in list_checkpoints(run.logdir)[:1]]
+    exported = run.export_path.stat().st_mtime
+    return all(path.is_file() and path.stat().st_mtime <= exported for path in newest)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
       The prefixes of their files; empty where there are none.
     """
     found = [path.with_suffix("") for path in folder.glob(f"{CHECKPOINT_NAME}-*.index")]
-    numbered = [path for path in found if path.name.rpartition("-")[2].isdigit()]
+    numbered = [path for path in found if path.name.rpartition("-")[2].isdecimal()]
     return sorted(numbered, key=checkpoint_step, reverse=True)
 
 
@@ -38,7 +38,7 @@ def checkpoint_step(checkpoint: Path) -> int:
       UserError: the name does not end in a step.
     """
     step = checkpoint.name.rpartition("-")[2]
-    if not step.isdigit():
+    if not step.isdecimal():
         raise UserError(f"{checkpoint}: expected a checkpoint such as {CHECKPOINT_NAME}-1000")
     return int(step)
 
@@ -93,8 +93,8 @@ def choose_checkpoint(run: Run, which: str) -> Path:
     damage = find_damage(checkpoint)
     if damage:
         raise UserError(
-            f"{checkpoint}: this checkpoint cannot be read ({damage}); name another one with "
-            "--checkpoint_path, or train further"
+            f"{checkpoint}: this checkpoint cannot be read ({damage}); remove its files to use the "
+            "one before it, or name another with evaluate.py --checkpoint_path"
         )
     return checkpoint
 

@@ -45,7 +45,7 @@ class Run:
       image_shape: height, width, channels.
       image_preparation: how an image from elsewhere becomes an input: `mnist` or `resize`.
       class_names: the name of each label, label 0 first.
-      config: the training flags that decide the result, by name.
+      config: the training flags, by name.
       versions: of Python and of the libraries that trained it.
     """
 

@@ -110,8 +110,8 @@ def test_a_bug_shows_its_traceback(tmp_path: Path) -> None:
     ("args", "text"),
     [
         (["--numbr=3"], "Unknown command line flag 'numbr'. Did you mean: number ?"),
-        (["--number=x"], "flag --number=x: invalid literal"),
-        (["--number=-1"], "flag --number=-1: -1 is not a non-negative integer"),
+        (["--number=x"], "--number=x: invalid literal"),
+        (["--number=-1"], "--number=-1: -1 is not a non-negative integer"),
     ],
 )
 def test_a_wrong_flag(tmp_path: Path, args: list[str], text: str) -> None:

@@ -212,7 +212,7 @@ def test_the_script_says_what_it_wrote(run_script: RunScript, tmp_path: Path, so
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (["--dataset=mnst"], "flag --dataset=mnst: value should be one of <mnist|"),
+        (["--dataset=mnst"], "convert.py: --dataset=mnst: value should be one of <mnist|"),
         (["--num_shards=0"], "0 is not an integer in the range [1, 10000]"),
         (["--seed=4294967296"], "4294967296 is not an integer in the range [0, 4294967295]"),
         (["--limt=3"], "Unknown command line flag 'limt'. Did you mean: limit ?"),

@@ -104,7 +104,7 @@ def test_a_checkpoint_that_is_not_there_or_damaged(run, capsys):
         evaluate_json(run, capsys, checkpoint_path=str(missing))
     data = run.logdir / "model.ckpt-30.data-00000-of-00001"
     data.write_bytes(bytes(byte ^ 1 for byte in data.read_bytes()))
-    message = r"model.ckpt-30: this checkpoint cannot be read \(.*\); name another one with --check"
+    message = r"model.ckpt-30: this checkpoint cannot be read \(.*\); remove its files to use"
     with pytest.raises(UserError, match=message):
         evaluate_json(run, capsys, checkpoint="last")
     assert event_folders(run) == set()
@@ -176,7 +176,10 @@ def test_a_dataset_that_was_changed_in_place(template, capsys, make_dataset, tmp
     manifest = make_dataset(tmp_path / "tiny")
     run = eval_fixtures.make_run(tmp_path / "run", tmp_path / "tiny", manifest)
     shutil.rmtree(tmp_path / "tiny")
-    with pytest.raises(UserError, match="tiny: no such dataset folder; python data_prep/conv"):
+    with pytest.raises(
+        UserError,
+        match=r"the dataset that .* was trained on is not there; name its folder with --data_dir",
+    ):
         evaluate_json(run, capsys)
     make_dataset(tmp_path / "tiny", seed=1)
     message = rf"trained on another dataset \(tiny, digest {manifest.digest[:12]}\) than tiny, dig"

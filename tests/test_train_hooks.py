@@ -43,7 +43,7 @@ def test_off_a_terminal_there_is_a_line_with_each_validation(capsys, monkeypatch
         make_step(hook, step)
     assert capsys.readouterr().err == ""
     hook.show_score(Score(1000, accuracy=0.9876, loss=0.1, mean_squared_error=0.01))
-    hook.end(None)
+    hook.clear()
     line = capsys.readouterr().err
     assert re.fullmatch(
         r"epoch 2\.00  step 1,000/2,000  loss 0\.5000  accuracy 75\.00%  [0-9,]+ images/s  "
@@ -62,7 +62,7 @@ def test_on_a_terminal_the_line_is_redrawn(capsys, monkeypatch):
     assert capsys.readouterr().err == ""  # Not five times a second.
     hook.show_score(Score(501, accuracy=0.5, loss=0.1, mean_squared_error=0.01))
     assert capsys.readouterr().err.endswith("  validation 50.00%\n")
-    hook.end(None)
+    hook.clear()
     assert capsys.readouterr().err == "\r\033[K"
 
 
@@ -129,6 +129,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
             history=History(tmp_path, up_to_step=0),
             validator=None,
             on_score=lambda score: None,
+            on_save=lambda: None,
         )
         session.run(v1.global_variables_initializer())
         hook.save(session, 0.1)

@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data_prep.command_line import UserError
 from input_pipeline.augment import Augmentation
@@ -265,6 +266,44 @@ def test_other_flags_are_refused(data_dir, model, uninterrupted):
 def test_model_may_move_and_its_comments_change(data_dir, uninterrupted, tmp_path):
     same = write_model(tmp_path, "# A comment.\n\n" + MODEL.replace(" ", "   "))
     assert train(make_config(same, **RANDOM), data_dir=data_dir, logdir=uninterrupted).step == 16
+
+
+def test_what_auto_meant_is_kept(uninterrupted):
+    assert load_run(uninterrupted).config["precision"] in ("float32", "bfloat16")
+
+
+def test_missing_history_is_refused(data_dir, model, uninterrupted, tmp_path):
+    logdir = shutil.copytree(uninterrupted, tmp_path / "run")
+    (logdir / "history.json").unlink()
+    with pytest.raises(UserError, match=r"history\.json: missing, so the best checkpoint is not"):
+        train(make_config(model, **RANDOM), data_dir=data_dir, logdir=logdir)
+
+
+def test_dataset_folder_is_no_run_folder(data_dir, model):
+    refuse(
+        make_config(model, **RANDOM),
+        data_dir,
+        data_dir,
+        "a dataset folder; name another folder with --logdir",
+    )
+
+
+def test_going_on_keeps_every_validation_in_tensorboard(data_dir, model, uninterrupted, tmp_path):
+    logdir = shutil.copytree(uninterrupted, tmp_path / "run")
+    train(make_config(model, **RANDOM), data_dir=data_dir, logdir=logdir)
+    events = EventAccumulator(str(logdir / "validation"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("accuracy")] == [4, 8, 12, 16]
+
+
+def test_every_checkpoint_is_told_where_nothing_is_validated(data_dir, model, tmp_path, capsys):
+    values = {**RANDOM, "max_steps": 8, "train_splits": "train+validation"}
+    train(make_config(model, **values), data_dir=data_dir, logdir=tmp_path / "run")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[1] for line in lines if "step " in line and "loss" in line] == [
+        "step 4/8",
+        "step 8/8",
+    ]
 
 
 def test_checkpoints_without_a_description_are_refused(data_dir, model, tmp_path):

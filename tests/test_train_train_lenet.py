@@ -231,10 +231,10 @@ def test_damaged_record_is_one_line_and_exit_code_1(tmp_path, run_script, model)
     ("flag", "message"),
     [
         ("--batch_size=0", "--batch_size=0: expected a whole number from 1 to 100000"),
-        ("--batch_size=many", "flag --batch_size=many: invalid literal for int"),
+        ("--batch_size=many", "--batch_size=many: invalid literal for int"),
         (
             "--optimizer=lion",
-            "flag --optimizer=lion: value should be one of <adam|momentum|sgd|rms",
+            "--optimizer=lion: value should be one of <adam|momentum|sgd|rms",
         ),
         ("--learning_rat=1", "Unknown command line flag 'learning_rat'"),
         ("fast", r"expected no positional argument(s), found: fast; options start with two dashes"),

@@ -17,7 +17,8 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 # A run may be taken up again with other values of these: they do not change what a step does. Of
 # the model it is the text that counts, not where it is read from.
 _CHANGEABLE = ("model", "keep_checkpoints", "summary_every_steps")
-# These say when to stop, so changing them carries a finished run on.
+# These say when to stop, so changing them carries a finished run on; the learning rates of
+# one_cycle and cosine follow the new length.
 _EXTENDABLE = ("epochs", "max_steps", "patience")
 
 
@@ -54,6 +55,9 @@ class TrainConfig:
         """Checks the ranges and that the values agree with each other."""
         if (self.epochs is None) == (self.max_steps is None):
             raise UserError("--epochs and --max_steps: set one of them; the other one follows")
+        for name, choices in _CHOICES:
+            if getattr(self, name) not in choices:
+                raise UserError(f"--{name}={getattr(self, name)}: expected {' or '.join(choices)}")
         for name, low, high, wanted in _RANGES:
             value = getattr(self, name)
             if value is not None and not (low <= value < high and math.isfinite(value)):
@@ -83,6 +87,7 @@ class TrainConfig:
         return asdict(self)
 
 
+_CHOICES = (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS))
 _RANGES = (
     ("train_limit", 1, math.inf, "a whole number, at least 1"),
     ("batch_size", 1, 100_001, "a whole number from 1 to 100000"),

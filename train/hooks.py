@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import tensorflow as tf
 import tensorflow.compat.v1 as tf1
@@ -31,12 +32,17 @@ class StopOnSignalHook(tf1.train.SessionRunHook):
     def __init__(self) -> None:
         """Nothing is asked for yet."""
         self.stopped = False
-        self._previous: dict[int, Any] = {}
 
-    def begin(self) -> None:
-        """Starts listening."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._receive)
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Takes the signals while the block runs."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        previous = [signal.signal(number, self._receive) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, previous, strict=True):
+                signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.stopped:
@@ -49,11 +55,6 @@ class StopOnSignalHook(tf1.train.SessionRunHook):
         """Asks the session to stop."""
         if self.stopped:
             run_context.request_stop()
-
-    def restore_handlers(self) -> None:
-        """Stops listening."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
 
 
 class NanHook(tf1.train.SessionRunHook):
@@ -115,6 +116,7 @@ class CheckpointHook(tf1.train.SessionRunHook):
         history: History,
         validator: Validator | None,
         on_score: Callable[[Score], None],
+        on_save: Callable[[], None],
     ) -> None:
         """Keeps what to save and when.
 
@@ -129,14 +131,16 @@ class CheckpointHook(tf1.train.SessionRunHook):
           history: the validations so far.
           validator: scores checkpoints; None without a validation split.
           on_score: called with every new score.
+          on_save: called with every checkpoint that is not scored.
         """
         self._step, self._rate = step, rate
         self._saver = saver
         self._logdir = logdir
         self._every_steps, self._total_steps = every_steps, total_steps
         self._patience = patience
-        self._history, self._validator, self._on_score = history, validator, on_score
-        self._saved_step = -1
+        self._history, self._validator = history, validator
+        self._on_score, self._on_save = on_score, on_save
+        self.saved_step = -1
         self._current_step = -1
         finite = [
             tf.reduce_all(tf.math.is_finite(variable)) for variable in tf1.trainable_variables()
@@ -154,6 +158,8 @@ class CheckpointHook(tf1.train.SessionRunHook):
         if self._current_step % self._every_steps == 0 or at_end:
             self.save(run_context.session, rate)
             self.validate(self._current_step)
+            if self._validator is None:
+                self._on_save()
         if at_end or self._history.patience_ended(self._patience):
             run_context.request_stop()
 
@@ -171,7 +177,7 @@ class CheckpointHook(tf1.train.SessionRunHook):
             raise diverged("a weight is not finite", self._current_step, rate, self._logdir)
         prefix = str(self._logdir / CHECKPOINT_NAME)
         self._saver.save(session, prefix, self._current_step, write_meta_graph=False)
-        self._saved_step = self._current_step
+        self.saved_step = self._current_step
 
     def validate(self, step: int) -> None:
         """Scores the checkpoint of a step and keeps it if it is the best so far."""
@@ -185,7 +191,7 @@ class CheckpointHook(tf1.train.SessionRunHook):
 
     def end(self, session: tf1.Session) -> None:
         """Saves what a signal left unsaved."""
-        if self._current_step > self._saved_step:
+        if self._current_step > self.saved_step:
             self.save(session, math.nan)
 
 
@@ -318,11 +324,17 @@ class ProgressHook(tf1.train.SessionRunHook):
 
     def show_score(self, score: Score) -> None:
         """Adds a validation to the line, and leaves that line standing."""
+        self._line = self._line.partition("  validation")[0] or f"step {score.step:,}"
         self._validation = f"  validation {score.accuracy:.2%}"
-        start = "\r\033[K" if self._terminal else ""
-        log(f"{start}{self._line.partition('  validation')[0]}{self._validation}")
+        self._line += self._validation
+        self.show_line()
 
-    def end(self, session: tf1.Session) -> None:
-        """Clears the line."""
+    def show_line(self) -> None:
+        """Leaves the line standing as it is now."""
+        self.clear()
+        log(self._line)
+
+    def clear(self) -> None:
+        """Clears the line on a terminal."""
         if self._terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)

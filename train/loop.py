@@ -7,14 +7,14 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 import tensorflow.compat.v1 as tf1
 
-from data_prep.command_line import log
+from data_prep.command_line import UserError, log
 from data_prep.schema import load_manifest
 from input_pipeline.datasets import make_train_dataset
 from input_pipeline.records import damage_named, shard_paths
@@ -74,37 +74,54 @@ def train(config: TrainConfig, *, data_dir: Path, logdir: Path) -> TrainResult:
     architecture = load_architecture(
         config.model, image_shape=manifest.image_shape, num_classes=len(manifest.class_names)
     )
-    precision = resolve_precision(config.precision)
+    # What `auto` means here is kept, so that a resumed run cannot change its arithmetic.
+    config = replace(config, precision=resolve_precision(config.precision))
     run = _describe_run(config, plan, logdir, architecture)
-    with locked(logdir), damage_named(data_dir, manifest, plan.splits):
+    signals = StopOnSignalHook()
+    with (
+        locked(logdir),
+        signals.listening(),
+        damage_named(data_dir, manifest, plan.splits),
+        _exhaustion_named(logdir),
+        contextlib.ExitStack() as stack,
+    ):
         shard_paths(data_dir, manifest, plan.splits)
         checkpoint = start_or_resume(run, manifest)
         start_step = checkpoint_step(checkpoint) if checkpoint else 0
-        history = History(logdir, up_to_step=start_step)
-        validator = Validator(data_dir, manifest, architecture) if plan.validates else None
-        stopped = _run_steps(
-            _Job(
-                config,
-                plan,
-                run,
-                architecture,
-                precision,
-                checkpoint,
-                start_step,
-                history,
-                validator,
-            )
+        validated = plan.validates and start_step > plan.validation_steps
+        history = History(logdir, up_to_step=start_step, must_exist=validated)
+        validator = None
+        if plan.validates:
+            validator = Validator(data_dir, manifest, architecture)
+            stack.callback(validator.close)
+        job = _Job(
+            config, plan, run, architecture, checkpoint, start_step, history, validator, signals
         )
+        last_step = _run_steps(job)
+        stopped = signals.stopped
         if not stopped:
             export_litert(run, choose_checkpoint(run, "best"))
     return TrainResult(
         run=run,
-        step=checkpoint_step(list_checkpoints(logdir)[0]),
+        step=last_step,
         total_steps=plan.total_steps,
         best=history.best,
         seconds=time.monotonic() - start,
         stopped_by_signal=stopped,
     )
+
+
+@contextlib.contextmanager
+def _exhaustion_named(logdir: Path) -> Iterator[None]:
+    """Turns TensorFlow's error about a full disk or memory into one line."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        is_disk = "No space left" in str(error)
+        what, remedy = ("disk", "free some space") if is_disk else ("memory", "lower --batch_size")
+        raise UserError(
+            f"{logdir}: the {what} is full; {remedy}, and run the same command again to go on"
+        ) from error
 
 
 def _describe_run(
@@ -151,11 +168,11 @@ class _Job:
     plan: TrainPlan
     run: Run
     architecture: Architecture
-    precision: str
     checkpoint: Path | None
     start_step: int
     history: History
     validator: Validator | None
+    signals: StopOnSignalHook
 
 
 def _build_graph(job: _Job) -> _TrainGraph:
@@ -207,78 +224,85 @@ def _build_graph(job: _Job) -> _TrainGraph:
     return _TrainGraph(step, spec.loss, accuracy, steps[0].learning_rate, wait, summaries)
 
 
-def _run_steps(job: _Job) -> bool:
-    """Makes the steps that are left; returns whether a signal ended them early."""
+def _run_steps(job: _Job) -> int:
+    """Makes the steps that are left, unless a signal ends them early; returns the last one."""
     config, plan = job.config, job.plan
     log(
         f"training {config.model} on {job.run.dataset_name}: steps {job.start_step:,} to "
-        f"{plan.total_steps:,} of {config.batch_size} images, {job.precision}"
+        f"{plan.total_steps:,} of {config.batch_size} images, {config.precision}"
     )
-    with tf.Graph().as_default() as graph:
+    with tf.Graph().as_default() as graph, _open_writers(job) as writers:
         ops = _build_graph(job)
+        writers.training.add_graph(graph)
         saver = tf1.train.Saver(max_to_keep=config.keep_checkpoints, save_relative_paths=True)
         if job.checkpoint:
             known = list_checkpoints(job.run.logdir)
             older = [path for path in known if checkpoint_step(path) <= job.start_step]
             saver.recover_last_checkpoints([str(path) for path in reversed(older)])
-        signals = StopOnSignalHook()
-        with _open_writers(job, graph) as (train_writer, validation_writer):
-            checkpoints, hooks = _make_hooks(job, ops, saver, train_writer, validation_writer)
-            creator = tf1.train.ChiefSessionCreator(
-                tf1.train.Scaffold(saver=saver),
-                config=session_config(job.precision),
-                checkpoint_filename_with_path=str(job.checkpoint) if job.checkpoint else None,
-            )
-            try:
-                if job.checkpoint and _is_validated(job, job.start_step):
-                    checkpoints.validate(job.start_step)  # A kill may have come in between.
-                ended = job.history.patience_ended(config.patience)
-                if job.start_step < plan.total_steps and not ended:
-                    with tf1.train.MonitoredSession(creator, [*hooks, signals]) as session:
-                        while not session.should_stop():
-                            session.run(ops.step)
-            finally:
-                signals.restore_handlers()
-    return signals.stopped
+        hooks = _make_hooks(job, ops, saver, writers)
+        creator = tf1.train.ChiefSessionCreator(
+            tf1.train.Scaffold(saver=saver),
+            config=session_config(config.precision),
+            checkpoint_filename_with_path=str(job.checkpoint) if job.checkpoint else None,
+        )
+        if job.checkpoint and _is_validated(job, job.start_step):
+            hooks.checkpoints.validate(job.start_step)  # A kill may have come in between.
+        if job.start_step >= plan.total_steps or job.history.patience_ended(config.patience):
+            return job.start_step
+        try:
+            with tf1.train.MonitoredSession(creator, hooks.in_order) as session:
+                while not session.should_stop():
+                    session.run(ops.step)
+        finally:
+            hooks.progress.clear()  # So that an error does not stand behind it.
+    return hooks.checkpoints.saved_step
 
 
 def _is_validated(job: _Job, step: int) -> bool:
     return step % job.plan.validation_steps == 0 or step >= job.plan.total_steps
 
 
+@dataclass(frozen=True)
+class _Writers:
+    """The event files of training and validation; without validation both are training's."""
+
+    training: tf1.summary.FileWriter
+    validation: tf1.summary.FileWriter
+
+
 @contextlib.contextmanager
-def _open_writers(job: _Job, graph: tf.Graph) -> Iterator[tuple[tf1.summary.FileWriter, ...]]:
-    """Opens the event files of training and validation."""
-    train_writer = tf1.summary.FileWriter(str(job.run.logdir / "train"), graph)
-    writers = [train_writer]
-    if job.plan.validates:
-        writers.append(tf1.summary.FileWriter(str(job.run.logdir / "validation")))
-    else:
-        writers.append(train_writer)
+def _open_writers(job: _Job) -> Iterator[_Writers]:
+    """Opens the event files, in a graph, for TensorFlow 2 lets no v1 writer be made elsewhere."""
+    names = ["train", "validation"] if job.plan.validates else ["train"]
+    writers = [tf1.summary.FileWriter(str(job.run.logdir / name)) for name in names]
     try:
         for writer in writers:
-            # TensorBoard drops what an interrupted run wrote after this step.
+            # TensorBoard drops what an interrupted run wrote from this step on.
             start = tf1.SessionLog(status=tf1.SessionLog.START)
-            writer.add_session_log(start, job.start_step)
-        write_texts(
-            train_writer,
-            flags=job.run.config,
-            architecture_text=job.run.architecture_text,
-        )
-        yield tuple(writers)
+            writer.add_session_log(start, job.start_step + 1)
+        text = job.run.architecture_text
+        write_texts(writers[0], flags=job.run.config, architecture_text=text)
+        yield _Writers(writers[0], writers[-1])
     finally:
         for writer in writers:
             writer.close()
+
+
+@dataclass(frozen=True)
+class _Hooks:
+    """The hooks of training, in the order in which they act, and two of them by name."""
+
+    in_order: list[tf1.train.SessionRunHook]
+    progress: ProgressHook
+    checkpoints: CheckpointHook
 
 
 def _make_hooks(
     job: _Job,
     ops: _TrainGraph,
     saver: tf1.train.Saver,
-    train_writer: tf1.summary.FileWriter,
-    validation_writer: tf1.summary.FileWriter,
-) -> tuple[CheckpointHook, list[tf1.train.SessionRunHook]]:
-    """Returns the hook that saves, and all hooks in the order in which they act."""
+    writers: _Writers,
+) -> _Hooks:
     config, plan = job.config, job.plan
     progress = ProgressHook(
         step=ops.step,
@@ -293,8 +317,8 @@ def _make_hooks(
     def on_score(score: Score) -> None:
         progress.show_score(score)
         facts = {name: value for name, value in vars(score).items() if name != "step"}
-        validation_writer.add_summary(scalar_summary(**facts), score.step)
-        validation_writer.flush()
+        writers.validation.add_summary(scalar_summary(**facts), score.step)
+        writers.validation.flush()
 
     checkpoints = CheckpointHook(
         step=ops.step,
@@ -307,9 +331,10 @@ def _make_hooks(
         history=job.history,
         validator=job.validator,
         on_score=on_score,
+        on_save=progress.show_line,
     )
     summaries = SummaryHook(
-        writer=train_writer,
+        writer=writers.training,
         summaries=ops.summaries,
         step=ops.step,
         wait=ops.wait,
@@ -319,4 +344,5 @@ def _make_hooks(
         pictures_every=plan.validation_steps,
     )
     nan = NanHook(ops.step, ops.loss, ops.learning_rate, job.run.logdir)
-    return checkpoints, [nan, summaries, progress, checkpoints]
+    in_order = [nan, summaries, progress, checkpoints, job.signals]
+    return _Hooks(in_order, progress, checkpoints)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,7 +12,7 @@ import tf_slim as slim
 
 from train.config import TrainConfig
 
-_ONE_CYCLE_WARMUP = 0.3  # share of the steps; Smith and Topin 2018 rise for a little under half
+_ONE_CYCLE_WARMUP = 0.3  # share of the steps; Smith and Topin rise for a little under half
 _ONE_CYCLE_START = 0.04  # of the peak
 
 
@@ -30,8 +31,8 @@ def learning_rate_at(
       float32 []. Every schedule first rises linearly through the warm-up. Then `constant` stays,
       `exponential` falls by `decay_rate` an epoch, `cosine` and `one_cycle` follow half a cosine
       down to 0 (Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983). `one_cycle` begins
-      at a twenty-fifth and rises through 30 % of the run (Smith and Topin 2018,
-      https://arxiv.org/abs/1708.07120).
+      at a twenty-fifth and rises through 30 % of the run, sooner than its authors let it (Smith and
+      Topin 2018, https://arxiv.org/abs/1708.07120).
     """
     one_cycle = config.schedule == "one_cycle"
     warmup = config.warmup_steps
@@ -46,7 +47,7 @@ def learning_rate_at(
         fall = tf.ones_like(now)
     else:
         progress = (now - warmup) / float(max(total_steps - warmup, 1))
-        fall = 0.5 * (1.0 + tf.cos(3.14159265 * tf.clip_by_value(progress, 0.0, 1.0)))
+        fall = 0.5 * (1.0 + tf.cos(math.pi * tf.clip_by_value(progress, 0.0, 1.0)))
     return config.learning_rate * tf.where(now < warmup, tf.minimum(rise, 1.0), fall)
 
 

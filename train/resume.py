@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.command_line import UserError, log
-from data_prep.schema import Manifest
+from data_prep.schema import MANIFEST_NAME, Manifest
 from model_definition import run_dir
 from model_definition.checkpoints import find_damage, list_checkpoints
 from model_definition.run_dir import Run, load_run, require_same_dataset, write_run
@@ -37,7 +37,7 @@ def locked(logdir: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise UserError(
                 f"{logdir}: another process is training in this folder now; wait until it has "
                 "finished, or name another --logdir"
@@ -62,6 +62,8 @@ def start_or_resume(run: Run, manifest: Manifest) -> Path | None:
     Raises:
       UserError: the folder holds another run, or something else, or no readable checkpoint.
     """
+    if (run.logdir / MANIFEST_NAME).exists():
+        raise UserError(f"{run.logdir}: a dataset folder; name another folder with --logdir")
     checkpoints = list_checkpoints(run.logdir)
     if checkpoints and not run_dir.exists(run.logdir):
         raise UserError(
@@ -82,6 +84,10 @@ def start_or_resume(run: Run, manifest: Manifest) -> Path | None:
         )
     for line in changed["extended"]:
         log(f"going on with the run in {run.logdir} with another {line}")
+    if changed["extended"] and run.config["schedule"] in ("one_cycle", "cosine"):
+        log(f"the {run.config['schedule']} learning rate follows the new length from here")
+    if existing.versions != run.versions:
+        log("going on with other versions of the libraries: the last bits may differ")
     checkpoint = _newest_readable(run.logdir, checkpoints)
     write_run(run)
     return checkpoint

@@ -17,7 +17,6 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 from absl import flags
 
 from data_prep import command_line
-from data_prep.command_line import UserError
 
 EXIT_STOPPED = 42  # stopped by a signal after saving, as TensorFlow's preemption handler exits
 
@@ -79,8 +78,6 @@ def main(argv: list[str]) -> int:
     from train.loop import train
 
     values = flags.FLAGS
-    if values.epochs is not None and values.max_steps is not None:
-        raise UserError("--epochs and --max_steps: set one of them; the other one follows")
     given: dict[str, Any] = {
         f.name: values[f.name].value for f in fields(TrainConfig) if f.name in values
     }

@@ -41,18 +41,24 @@ class History:
     again stops exactly where it would have stopped uninterrupted.
     """
 
-    def __init__(self, logdir: Path, *, up_to_step: int) -> None:
+    def __init__(self, logdir: Path, *, up_to_step: int, must_exist: bool = False) -> None:
         """Reads what validations there were.
 
         Args:
           logdir: the run folder.
           up_to_step: the step at which the run goes on; later validations will be made again.
+          must_exist: whether there were validations before that step.
 
         Raises:
-          UserError: the file is damaged.
+          UserError: the file is damaged, or missing.
         """
         self._path = logdir / HISTORY_NAME
         self.scores: list[Score] = []
+        if must_exist and not self._path.is_file():
+            raise UserError(
+                f"{self._path}: missing, so the best checkpoint is not known; restore it, or train "
+                "again into another --logdir"
+            )
         if self._path.is_file():
             try:
                 entries = json.loads(self._path.read_text(encoding="utf-8"))
@@ -137,6 +143,10 @@ class Validator:
             except tf.errors.OutOfRangeError:
                 values = self._session.run(self._values)
         return Score(checkpoint_step(checkpoint), **{k: float(v) for k, v in values.items()})
+
+    def close(self) -> None:
+        """Frees the session."""
+        self._session.close()
 
     def save_best(self, logdir: Path, score: Score) -> None:
         """Saves the weights that were scored last as the run's best."""
