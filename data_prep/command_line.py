@@ -62,7 +62,10 @@ def run(
             )
         return _run_guarded(main, arguments)
 
-    app.run(run_main, flags_parser=_parse_flags)
+    try:
+        app.run(run_main, flags_parser=_parse_flags)
+    except BrokenPipeError:  # of --help, which is printed before `main` is reached
+        sys.exit(_end_without_reader())
     raise AssertionError("app.run always exits")
 
 
@@ -79,7 +82,8 @@ def _run_guarded(main: Callable[[list[str]], int | None], arguments: list[str]) 
     """Calls `main`; what a user can cause becomes one line on stderr and an exit code."""
     try:
         code = main(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # It is None where the shell has closed it.
+            sys.stdout.flush()
         return code
     except UserError as error:
         return _fail(str(error))
@@ -90,14 +94,19 @@ def _run_guarded(main: Callable[[list[str]], int | None], arguments: list[str]) 
         _fail("stopped by SIGTERM")
         return EXIT_TERMINATED
     except BrokenPipeError:
-        # The reader of our stdout (`| head`) has gone; Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _end_without_reader()
     except OSError as error:
         if error.errno not in _USERS_OS_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{os.strerror(error.errno).lower()}; {_USERS_OS_ERRORS[error.errno]}")
+
+
+def _end_without_reader() -> int:
+    """Ends well though the reader of our stdout (`| head`) has gone."""
+    if sys.stdout is not None:  # Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 _USERS_OS_ERRORS = {

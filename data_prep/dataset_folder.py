@@ -180,7 +180,10 @@ def _stream(
                     chosen = part == index if split == "train" else slice(None)
                     writers[target].write(images[chosen], labels[chosen])
                 advance(len(labels))
-                if not any(writers[target].remaining for target in targets):
+                # A limit may be reached early; else the source must come to its end, for only
+                # there does it find further bytes or a wrong checksum.
+                full = not any(writers[target].remaining for target in targets)
+                if full and position < own.num_examples:
                     break
 
 

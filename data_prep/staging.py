@@ -98,7 +98,12 @@ def _lock_of(final: Path) -> Path:
 def _lock(final: Path) -> int:
     """Returns an open descriptor that holds the lock."""
     while True:
-        descriptor = os.open(_lock_of(final), os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            descriptor = os.open(_lock_of(final), os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{final}: no file can be made beside it; choose a folder on an ordinary disk"
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

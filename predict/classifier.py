@@ -37,9 +37,9 @@ class Classifier:
         if found != expected:
             raise UserError(
                 f"{run.export_path}: expected a model from {_spell(expected)} as run.json says, "
-                f"found one from {_spell(found)}; run train_lenet.py --logdir={run.logdir} again "
-                "to write it anew"
+                f"found one from {_spell(found)}; {_remedy(run)}"
             )
+        self._run = run
         self._interpreter = interpreter
         self._input, self._output = inputs[0]["index"], outputs[0]["index"]
 
@@ -51,13 +51,22 @@ class Classifier:
 
         Returns:
           float32 [n, num_classes], the probability of each class; rows add up to 1.
+
+        Raises:
+          UserError: the model is damaged, and gives something else than numbers.
         """
         self._interpreter.resize_tensor_input(self._input, images.shape)
         with _quiet():
             self._interpreter.allocate_tensors()
         self._interpreter.set_tensor(self._input, images)
         self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output)
+        probabilities = self._interpreter.get_tensor(self._output)
+        if not np.isfinite(probabilities).all():
+            raise UserError(
+                f"{self._run.export_path}: damaged, for its probabilities are no finite numbers; "
+                f"{_remedy(self._run)}"
+            )
+        return probabilities
 
 
 def load_classifier(run: Run) -> Classifier:
@@ -75,18 +84,24 @@ def load_classifier(run: Run) -> Classifier:
     path = run.export_path
     if not path.is_file():
         raise UserError(
-            f"{path}: no such file; train_lenet.py writes it at its end, so let it finish: "
-            f"python train/train_lenet.py --logdir={run.logdir}"
+            f"{path}: no such file; training writes it at its end, so let it finish; {_remedy(run)}"
         )
     try:
         with _quiet():
             interpreter = Interpreter(str(path), num_threads=1)
     except (ValueError, RuntimeError) as error:
         raise UserError(
-            f"{path}: expected a LiteRT model, found a file that cannot be read as one; remove "
-            f"it and write it anew by python train/train_lenet.py --logdir={run.logdir}"
+            f"{path}: expected a LiteRT model, found a file that cannot be read as one; "
+            f"{_remedy(run)}"
         ) from error
     return Classifier(interpreter, run)
+
+
+def _remedy(run: Run) -> str:
+    return (
+        f"train_lenet.py --logdir={run.logdir}, with the flags that the run was trained with, "
+        "writes it anew"
+    )
 
 
 def _spell(tensors: list[tuple]) -> str:

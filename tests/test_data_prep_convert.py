@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -233,6 +235,31 @@ def test_the_script_refuses_wrong_arguments(
     assert (done.returncode, done.stdout) == (1, "")
     assert text in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_what_follows_the_last_image_is_checked(
+    run_script: RunScript, tmp_path: Path, source: Path
+) -> None:
+    folder = Path(shutil.copytree(source, tmp_path / "source"))
+    plain = folder / "train-images-idx3-ubyte"
+    content = bytearray(gzip.compress(plain.read_bytes()))
+    content[-8] ^= 1  # the checksum of the whole, after all pixels
+    plain.with_name(f"{plain.name}.gz").write_bytes(content)
+    plain.unlink()
+    done = run_script(
+        "data_prep/convert.py", "--dataset=idx", "--from_dir=source", "--data_dir=a", cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert "train-images-idx3-ubyte.gz: " in done.stderr
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("command", ["{0} --help | head -1", "{0} --dataset=idx >&-"])
+def test_stdout_may_be_closed(tmp_path: Path, command: str) -> None:
+    script = Path(__file__).resolve().parents[1] / "data_prep" / "convert.py"
+    line = command.format(f"{sys.executable} {script}")
+    done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
 
 
 PEAK = """

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from predict.classifier import load_classifier
 from tests.predict_fixtures import export_matcher, write_test_run
 
 NAMES = ("left", "middle", "right")
+
+STEPS = ("resize_tensor_input", "allocate_tensors", "set_tensor", "invoke", "get_tensor")
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +58,9 @@ def test_nothing_is_said_to_stderr(run, capfd):
         (
             {"image_shape": (7, 5, 3)},
             r"expected a model from uint8 \[7, 5, 3\] to float32 \[3\] as run.json says, "
-            r"found one from uint8 \[5, 7, 3\] to float32 \[3\]; run train_lenet.py",
+            r"found one from uint8 \[5, 7, 3\] to float32 \[3\]; train_lenet.py --logdir=",
         ),
-        ({"class_names": (*NAMES, "top")}, r".* to float32 \[4\] as .* to float32 \[3\]; run"),
+        ({"class_names": (*NAMES, "top")}, r".* to float32 \[4\] as .* to float32 \[3\]; train"),
     ],
 )
 def test_model_of_another_shape_than_the_run(run, change, message):
@@ -67,7 +70,7 @@ def test_model_of_another_shape_than_the_run(run, change, message):
 
 def test_run_that_exported_nothing_yet(tmp_path):
     run = write_test_run(tmp_path / "run")
-    with pytest.raises(UserError, match=r"model.tflite: no such file; train_lenet.py writes it"):
+    with pytest.raises(UserError, match=r"model.tflite: no such file; training writes it"):
         load_classifier(run)
 
 
@@ -80,6 +83,16 @@ def test_damaged_model(run, tmp_path, length):
         UserError, match=r"model.tflite: expected a LiteRT model, found a file that"
     ):
         load_classifier(damaged)
+
+
+def test_model_that_gives_no_numbers(run, monkeypatch):
+    classifier = load_classifier(run)
+    nothing = np.full((1, len(run.class_names)), np.nan, np.float32)
+    monkeypatch.setattr(
+        classifier, "_interpreter", SimpleNamespace(**dict.fromkeys(STEPS, lambda *_: nothing))
+    )
+    with pytest.raises(UserError, match=r"model.tflite: damaged, for its probabilities are no"):
+        classifier.predict(np.zeros((1, *run.image_shape), np.uint8))
 
 
 def test_file_that_is_no_model(run, tmp_path):

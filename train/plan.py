@@ -63,6 +63,13 @@ def make_plan(config: TrainConfig, data_dir: Path, manifest: Manifest) -> TrainP
         )
     if reason:
         log(f"no validation: {reason}; the last checkpoint will be the one that is used")
+    if "test" in splits:
+        log("training on the test split: its accuracy will say nothing about other images")
+    if config.batch_size > num_examples:
+        log(
+            f"--batch_size={config.batch_size} is more than the {num_examples:,} training images: "
+            "a lower one makes more steps of an epoch"
+        )
     return TrainPlan(
         data_dir=data_dir,
         manifest=manifest,
