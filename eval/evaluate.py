@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 if __name__ == "__main__":  # The project's root instead of this folder on the module path.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -20,10 +19,7 @@ from absl import flags
 from data_prep import command_line
 from data_prep.command_line import UserError, log
 from data_prep.schema import load_manifest
-from model_definition.run_dir import load_run, require_same_dataset
-
-if TYPE_CHECKING:
-    from model_definition.run_dir import Run
+from model_definition.run_dir import Run, load_run, require_same_dataset
 
 _POLL_SECONDS = 1.0
 _TRAININGS_FOLDERS = ("train", "validation")  # the curves that training itself draws

@@ -15,7 +15,7 @@ from data_prep.schema import Manifest
 from eval.metrics import StreamingMetrics, wilson_interval
 from input_pipeline.datasets import make_eval_dataset
 from input_pipeline.records import count_examples, damage_named
-from model_definition.architecture import parse_architecture
+from model_definition.architecture import parse_run_architecture
 from model_definition.checkpoints import InferenceSaver, checkpoint_step
 from model_definition.model_fn import ModeKeys, ModelParams, model_fn
 from model_definition.run_dir import Run
@@ -103,12 +103,7 @@ def evaluate(
     Raises:
       UserError: a record is damaged, or the checkpoint is of another model.
     """
-    architecture = parse_architecture(
-        run.architecture_text,
-        filename=str(run.logdir / "model.txt"),
-        image_shape=run.image_shape,
-        num_classes=len(run.class_names),
-    )
+    architecture = parse_run_architecture(run)
     metrics = StreamingMetrics(len(run.class_names), num_mistakes=_NUM_MISTAKES)
     with tf.Graph().as_default(), damage_named(data_dir, manifest, splits):
         dataset = make_eval_dataset(data_dir, manifest, splits=splits, batch_size=batch_size)

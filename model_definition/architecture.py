@@ -17,6 +17,7 @@ from pathlib import Path
 
 from data_prep.command_line import UserError
 from model_definition.layer_kinds import LAYER_KINDS, LayerKind, MistakeFound, Options, Shape
+from model_definition.run_dir import MODEL_NAME, Run
 
 ZOO = Path(__file__).resolve().parent / "zoo"
 
@@ -150,6 +151,26 @@ def load_architecture(
         raise ArchitectureError(str(path), [Mistake(line, message)]) from None
     return parse_architecture(
         text, filename=str(path), image_shape=image_shape, num_classes=num_classes
+    )
+
+
+def parse_run_architecture(run: Run) -> Architecture:
+    """Reads the architecture that a run was trained with.
+
+    Args:
+      run: the run.
+
+    Returns:
+      The checked architecture.
+
+    Raises:
+      ArchitectureError: its text was changed, and has mistakes.
+    """
+    return parse_architecture(
+        run.architecture_text,
+        filename=str(run.logdir / MODEL_NAME),
+        image_shape=run.image_shape,
+        num_classes=len(run.class_names),
     )
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from data_prep.command_line import UserError
-from model_definition.run_dir import BEST_NAME, Run
+from model_definition.run_dir import BEST_NAME, MODEL_NAME, Run
 
 CHECKPOINT_NAME = "model.ckpt"
 _MOVING_AVERAGE = "/ExponentialMovingAverage"
@@ -128,7 +128,7 @@ class InferenceSaver:
             expected, found = variable.shape.as_list(), stored.get(name + suffix)
             if expected != found:
                 raise UserError(
-                    f"{checkpoint}: {name} is {expected} in model.txt and {found or 'missing'} "
+                    f"{checkpoint}: {name} is {expected} in {MODEL_NAME} and {found or 'missing'} "
                     "here; this checkpoint is of another model"
                 )
         if averaged not in self._restorers:

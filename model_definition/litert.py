@@ -13,10 +13,10 @@ from pathlib import Path
 import tensorflow as tf
 
 from input_pipeline.preprocess import normalize
-from model_definition.architecture import parse_architecture
+from model_definition.architecture import parse_run_architecture
 from model_definition.checkpoints import InferenceSaver
 from model_definition.model_fn import ModeKeys, ModelParams, model_fn
-from model_definition.run_dir import Run
+from model_definition.run_dir import Run, write_atomically
 
 
 def export_litert(run: Run, checkpoint: Path) -> None:
@@ -32,12 +32,7 @@ def export_litert(run: Run, checkpoint: Path) -> None:
     Raises:
       UserError: the checkpoint is not of this model.
     """
-    architecture = parse_architecture(
-        run.architecture_text,
-        filename=str(run.logdir / "model.txt"),
-        image_shape=run.image_shape,
-        num_classes=len(run.class_names),
-    )
+    architecture = parse_run_architecture(run)
     with tempfile.TemporaryDirectory() as folder:
         saved_model = os.path.join(folder, "saved_model")
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -52,6 +47,4 @@ def export_litert(run: Run, checkpoint: Path) -> None:
             )
         model = tf.lite.TFLiteConverter.from_saved_model(saved_model).convert()
     run.export_path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = run.export_path.with_name(f".{run.export_path.name}.{os.getpid()}")
-    temporary.write_bytes(model)
-    temporary.replace(run.export_path)
+    write_atomically(run.export_path, model)

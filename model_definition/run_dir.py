@@ -87,10 +87,10 @@ def write_run(run: Run) -> None:
     write_atomically(run.logdir / RUN_NAME, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file under a temporary name and renames it."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file under a temporary name and renames it; text becomes UTF-8."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     temporary.replace(path)
 
 
