@@ -1,50 +1,69 @@
 """An architecture is a text file, checked and measured before any graph is built from it.
 
-One layer a line, as `layer_kinds.py` lists them; `#` begins a comment; blank lines are fine. A
-layer is named after its kind and how many of the kind there are so far (`conv1`, `maxpool1`,
-`conv2`, …). `output` has no number: it is there once, at the end, and as wide as the dataset has
-classes. The names are the scopes of the variables.
+One layer a line, as `layer_kinds.py` lists them; `#` begins a comment; blank lines are fine; named
+values, `repeat` and `residual` are in `statements.py`. A layer is named after its kind and how many
+of the kind there are so far (`conv1`, `maxpool1`, `conv2`, …). `output` has no number: it is there
+once, at the end, and as wide as the dataset has classes. The names are the scopes of the variables.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from data_prep.command_line import UserError
-from model_definition.layer_kinds import LAYER_KINDS, LayerKind, MistakeFound, Options, Shape
+from model_definition.layer_kinds import LAYER_KINDS, Options, Shape, Size, measure_residual
+from model_definition.mistakes import (
+    ArchitectureError,
+    Mistake,
+    MistakeFound,
+    Place,
+    did_you_mean,
+    or_list,
+    quote,
+    split_lines,
+)
 from model_definition.run_dir import MODEL_NAME, Run
+from model_definition.statements import Statement, read_program
 
 ZOO = Path(__file__).resolve().parent / "zoo"
+IMAGES = "images"  # stands for the network's input where a layer's input is named
 
 # What a file can ask for at most, so that a slip of the pen does not fill the memory.
 MAX_FILE_BYTES = 65_536
 MAX_LAYERS = 500
 MAX_PARAMETERS = 100_000_000
 MAX_ACTIVATIONS = 50_000_000  # numbers that one image's layers put out, all layers together
+MAX_MULTIPLY_ADDS = 10_000_000_000  # for one image
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One line of an architecture.
+    """One layer of an architecture: a line, or the sum at the end of a residual block.
 
     Attributes:
       name: the variable scope: `conv1`, `output`.
-      kind: the line's first word, a key of `LAYER_KINDS`.
-      text: the line as written, without its comment.
+      kind: the line's first word, a key of `LAYER_KINDS`; or `residual`.
+      text: the line as written, without its comment, named values filled in.
       line: where it stands in the file, counted from 1.
-      options: its arguments and options, defaults filled in. `filters`, `units`, `rate` and `l2`
-        are numbers, `kernel_size`, `pool_size` and `stride` are (height, width), `padding` and
-        `activation` are words.
+      options: its arguments and options, defaults filled in. `filters`, `units`, `rate`, `l2`,
+        `momentum`, `epsilon` and `slope` are numbers, `kernel_size`, `pool_size`, `stride`,
+        `dilation` and a residual's `projection_stride` are (height, width), `bias` is a bool,
+        `padding`, `activation` and `initializer` are words.
       input_shape: (height, width, channels) or (units,) of one image, before the layer.
       output_shape: the same, after the layer.
       num_parameters: how many numbers training can change.
       multiply_adds: multiplications followed by an addition, for one image forward. Kernels that
-        reach over the edge count in full; biases, pooling and activations do not count.
+        reach over the edge count in full; biases, pooling, normalisation and activations do not
+        count.
+      receptive_field: height and width of the part of the image that one of its numbers can depend
+        on; the whole image once the layers are flat.
+      shortcut: of a residual, the layer whose output is added, or `images`; else None.
     """
 
     name: str
@@ -56,6 +75,8 @@ class Layer:
     output_shape: Shape
     num_parameters: int
     multiply_adds: int
+    receptive_field: tuple[int, int]
+    shortcut: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,16 +85,19 @@ class Architecture:
 
     Attributes:
       filename: what the text was read from.
-      text: the text itself, comments included.
+      text: the text itself, comments included, its named values as they were set.
       image_shape: (height, width, channels) of the images.
       num_classes: how many units `output` has.
-      layers: the layers in order, `output` last.
+      values: the named values.
+      layers: the layers in order, `output` last. Each takes the output of the one before it, the
+        first one the images.
     """
 
     filename: str
     text: str
     image_shape: tuple[int, int, int]
     num_classes: int
+    values: Mapping[str, str]
     layers: tuple[Layer, ...]
 
     @property
@@ -87,35 +111,12 @@ class Architecture:
         return sum(layer.multiply_adds for layer in self.layers)
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """The number of a line, and what is wrong and allowed there."""
-
-    line: int
-    message: str
-
-
-class ArchitectureError(UserError):
-    """Mistakes in an architecture; its text gives the first one and counts the others.
-
-    Attributes:
-      mistakes: all that were found, by line.
-    """
-
-    def __init__(self, filename: str, mistakes: Iterable[Mistake]) -> None:
-        """Makes one line of text from a file's name and its mistakes, of which there is one."""
-        self.mistakes = tuple(mistakes)
-        first, *others = self.mistakes
-        text = f"{filename}, line {first.line}: {first.message}"
-        if others:
-            lines = ", ".join(str(mistake.line) for mistake in others[:5])
-            more = ", …" if len(others) > 5 else ""
-            text += f" (and {len(others)} more: line {lines}{more})"
-        super().__init__(text)
-
-
 def load_architecture(
-    model: str, *, image_shape: tuple[int, int, int], num_classes: int
+    model: str,
+    *,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    values: Mapping[str, str] = MappingProxyType({}),
 ) -> Architecture:
     """Reads an architecture from the zoo or from a file of the user's.
 
@@ -123,35 +124,68 @@ def load_architecture(
       model: a name of the zoo, such as `lenet`, or the path of a text file.
       image_shape: (height, width, channels) of the images.
       num_classes: number of classes of the dataset.
+      values: what to set named values of the file to, instead of what it says.
 
     Returns:
       The checked architecture.
 
     Raises:
-      UserError: there is neither such a name nor such a file.
+      UserError: there is neither such a name nor such a file, or no such named value.
       ArchitectureError: the file is not an architecture.
     """
     names = sorted(path.stem for path in ZOO.glob("*.txt"))
     path = ZOO / f"{model}.txt" if model in names else Path(model)
     if not path.is_file():
         raise UserError(
-            f"model {_quote(model)}: found neither a network of the zoo nor a file of that name"
-            f"{_did_you_mean(model, names)}; the zoo has {_or(names)}"
+            f"model {model!r}: found neither a network of the zoo nor a file of that name"
+            f"{did_you_mean(model, names)}; the zoo has {or_list(names)}"
         )
     with path.open("rb") as file:
         content = file.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
         message = f"the file goes on after {MAX_FILE_BYTES:,} bytes; an architecture is shorter"
-        raise ArchitectureError(str(path), [Mistake(content.count(b"\n") + 1, message)])
+        raise ArchitectureError(str(path), "", [Mistake(Place(content.count(b"\n") + 1), message)])
     try:
         text = content.decode("utf-8-sig")  # Some editors begin a file with a byte order mark.
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
+        before = error.object[: error.start].decode()
+        *lines, line = before.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         message = f"found a byte 0x{error.object[error.start]:02x}, expected text; save it as UTF-8"
-        raise ArchitectureError(str(path), [Mistake(line, message)]) from None
+        mistake = Mistake(Place(len(lines) + 1, len(line) + 1), message)
+        text = error.object.decode(errors="replace")
+        raise ArchitectureError(str(path), text, [mistake]) from None
     return parse_architecture(
-        text, filename=str(path), image_shape=image_shape, num_classes=num_classes
+        text,
+        filename=str(path),
+        image_shape=image_shape,
+        num_classes=num_classes,
+        values=values,
     )
+
+
+def parse_model_set(texts: Iterable[str]) -> dict[str, str]:
+    """Reads the named values that a command line sets.
+
+    Args:
+      texts: such as `width=64`.
+
+    Returns:
+      The values by name.
+
+    Raises:
+      UserError: a text is something else, or a name is there twice.
+    """
+    values: dict[str, str] = {}
+    for text in texts:
+        found = re.fullmatch(r"([^\s=]+)=(\S+)", text)
+        if not found:
+            raise UserError(
+                f"--model_set={text}: expected NAME=VALUE without spaces, such as width=64"
+            )
+        if found[1] in values:
+            raise UserError(f"--model_set: {found[1]} is set more than once; keep one of them")
+        values[found[1]] = found[2]
+    return values
 
 
 def parse_run_architecture(run: Run) -> Architecture:
@@ -175,7 +209,12 @@ def parse_run_architecture(run: Run) -> Architecture:
 
 
 def parse_architecture(
-    text: str, *, filename: str, image_shape: tuple[int, int, int], num_classes: int
+    text: str,
+    *,
+    filename: str,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    values: Mapping[str, str] = MappingProxyType({}),
 ) -> Architecture:
     """Checks an architecture's text and computes the shapes and the size of every layer.
 
@@ -184,156 +223,158 @@ def parse_architecture(
       filename: what to call the text in errors.
       image_shape: (height, width, channels) of the images.
       num_classes: how many units `output` gets.
+      values: what to set named values of the text to, instead of what it says.
 
     Returns:
       The checked architecture.
 
     Raises:
-      ArchitectureError: the text has mistakes. The words of all lines are checked first, then how
-        the layers fit together; the first misfit ends that, for no later shape is known.
+      UserError: there is no named value of a name in `values`.
+      ArchitectureError: the text has mistakes. How the layers fit together is checked as far as the
+        first line whose words are wrong.
     """
-    statements: list[_Statement] = []
-    mistakes: list[Mistake] = []
-    lines = re.split(r"\r\n?|\n", text.rstrip())
-    for number, line in enumerate(lines, start=1):
-        words = line.partition("#")[0].split()
-        try:
-            if words:
-                statements.append(_parse_line(number, words))
-        except MistakeFound as error:
-            mistakes.append(Mistake(number, str(error)))
-    if mistakes:
-        raise ArchitectureError(filename, mistakes)
-
-    layers: list[Layer] = []
-    for statement in statements:
-        try:
-            layers.append(_connect(statement, layers, image_shape, num_classes))
-        except MistakeFound as error:
-            raise ArchitectureError(filename, [Mistake(statement.line, str(error))]) from None
-    if not layers or layers[-1].kind != "output":
-        message = "the architecture ends without an output; add a last line output"
-        raise ArchitectureError(filename, [Mistake(len(lines), message)])
-    return Architecture(filename, text, image_shape, num_classes, tuple(layers))
-
-
-@dataclass(frozen=True)
-class _Statement:
-    """A line whose words are right, before it is known whether it fits its input."""
-
-    line: int
-    text: str
-    kind: str
-    options: Options
-
-
-def _parse_line(number: int, words: list[str]) -> _Statement:
-    name, *rest = words
-    if name not in LAYER_KINDS:
-        raise MistakeFound(
-            f"unknown layer {_quote(name)}{_did_you_mean(name, LAYER_KINDS)}; "
-            f"a line begins with {_or(LAYER_KINDS)}"
-        )
-    kind = LAYER_KINDS[name]
-    texts = _match_words(name, kind, rest)
-    options = {}
-    for option, value in kind.values().items():
-        try:
-            options[option] = value.parse(texts[option])
-        except ValueError:
-            raise MistakeFound(
-                f"{name}'s {option} is {_quote(texts[option])}"
-                f"{_did_you_mean(texts[option], value.words)}; expected {value.expected}"
-            ) from None
-    return _Statement(number, " ".join(words), name, options)
-
-
-def _match_words(name: str, kind: LayerKind, words: list[str]) -> dict[str, str]:
-    """Returns the text of every argument and option of a line, defaults filled in."""
-    usage = f"; write {_usage(name, kind)}"
-    arguments = [word for word in words if "=" not in word]
-    texts = dict(zip(kind.arguments, arguments, strict=False))
-    if len(texts) < len(kind.arguments):
-        missing = list(kind.arguments)[len(texts)]
-        expected = kind.arguments[missing].expected
-        raise MistakeFound(f"{name} lacks its {missing}, {expected}{usage}")
-    if len(texts) < len(arguments):
-        extra = arguments[len(texts)]
-        hint = _did_you_mean(extra, [f"{option}=" for option in kind.options])
-        raise MistakeFound(f"{name} has no place for {_quote(extra)}{hint}{usage}")
-    for option, _, text in (word.partition("=") for word in words if "=" in word):
-        if option not in kind.options:
-            hint = _did_you_mean(option, kind.options)
-            raise MistakeFound(f"{name} has no option {_quote(option)}{hint}{usage}")
-        if option in texts:
-            raise MistakeFound(f"{name} has its option {option} twice; keep one of them")
-        texts[option] = text
-    for option, known in kind.options.items():
-        texts.setdefault(option, texts.get(known.default.lower(), known.default))
-    return texts
-
-
-def _connect(
-    statement: _Statement,
-    layers: list[Layer],
-    image_shape: tuple[int, int, int],
-    num_classes: int,
-) -> Layer:
-    """Returns a line as a layer that follows `layers`."""
-    kind = statement.kind
-    if layers and layers[-1].kind == "output":
-        raise MistakeFound(
-            f"{kind} follows the output of line {layers[-1].line}, which must be the last layer"
-        )
-    count = 1 + sum(layer.kind == kind for layer in layers)
-    input_shape = layers[-1].output_shape if layers else image_shape
-    size = LAYER_KINDS[kind].measure(statement.options, input_shape, num_classes)
-    layer = Layer(
-        name=kind if kind == "output" else f"{kind}{count}",
-        kind=kind,
-        text=statement.text,
-        line=statement.line,
-        options=statement.options,
-        input_shape=input_shape,
-        output_shape=size.output_shape,
-        num_parameters=size.num_parameters,
-        multiply_adds=size.multiply_adds,
-    )
-    _check_bounds([*layers, layer])
-    return layer
-
-
-def _check_bounds(layers: list[Layer]) -> None:
-    for what, number, limit in (
-        ("layers", len(layers), MAX_LAYERS),
-        ("parameters", sum(layer.num_parameters for layer in layers), MAX_PARAMETERS),
-        (
-            "activations an image",
-            sum(math.prod(layer.output_shape) for layer in layers),
-            MAX_ACTIVATIONS,
-        ),
-    ):
-        if number > limit:
-            raise MistakeFound(
-                f"with {layers[-1].name} there are {number:,} {what}; at most {limit:,} are allowed"
+    program = read_program(text, values)
+    for name in values:
+        if name not in program.values and not program.mistakes:
+            known = f"it names {or_list(program.values)}" if program.values else "it names none"
+            raise UserError(
+                f"{filename}: there is no named value {quote(name)} to set"
+                f"{did_you_mean(name, program.values)}; {known}"
             )
+    mistakes = list(program.mistakes)
+    chain = _Chain(image_shape, num_classes)
+    for statement in program.statements():
+        if statement is None:
+            break
+        try:
+            chain.add(statement)
+        except MistakeFound as error:
+            mistake = statement.mistake(error)
+            # A line that is repeated may be wrong each time.
+            if mistake.line not in {other.line for other in mistakes}:
+                mistakes.append(mistake)
+            if chain.closed:
+                break
+    else:
+        if not chain.layers or chain.layers[-1].kind != "output":
+            last = Place(len(split_lines(text)))
+            message = "the architecture ends without an output; add a last line output"
+            mistakes.append(Mistake(last, message))
+    if mistakes:
+        raise ArchitectureError(filename, program.text, sorted(mistakes, key=_position))
+    return Architecture(
+        filename, program.text, image_shape, num_classes, program.values, tuple(chain.layers)
+    )
 
 
-def _usage(name: str, kind: LayerKind) -> str:
-    arguments = [argument.upper() for argument in kind.arguments]
-    options = [f"[{option}={value.default}]" for option, value in kind.options.items()]
-    return " ".join([name, *arguments, *options])
+def _position(mistake: Mistake) -> tuple[int, int]:
+    return mistake.place.line, mistake.place.column
 
 
-def _quote(word: str) -> str:
-    return repr(word if len(word) <= 40 else word[:39] + "…")
+@dataclass
+class _Chain:
+    """The layers so far, each connected to the one before it.
 
+    Attributes:
+      closed: whether a bound was crossed or a line follows the output, so that no more matters.
+    """
 
-def _or(words: Iterable[str]) -> str:
-    *others, last = words
-    return f"{', '.join(others)} or {last}" if others else last
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    layers: list[Layer] = field(default_factory=list)
+    closed: bool = False
+    # How far two neighbouring numbers of each layer lie apart in the image, from `images` on.
+    _steps: list[tuple[int, int]] = field(default_factory=lambda: [(1, 1)])
+    _residuals: list[int] = field(default_factory=list)  # how many layers stand before each
+    _counts: Counter[str] = field(default_factory=Counter)
 
+    def add(self, statement: Statement) -> None:
+        """Connects a layer; where it does not fit, `MistakeFound` says so, and one stands in."""
+        if self.layers and self.layers[-1].kind == "output":
+            self.closed = True
+            raise MistakeFound(
+                f"{statement.kind} follows the output of line {self.layers[-1].line}, which must "
+                "be the last layer"
+            )
+        if statement.kind == "residual":
+            self._residuals.append(len(self.layers))
+        elif statement.kind == "end":
+            self._end_residual(statement)
+        else:
+            self._add_line(statement)
 
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(word[:40].lower(), list(known), n=1, cutoff=0.5)
-    return f" (did you mean {matches[0]}?)" if matches else ""
+    def _add_line(self, statement: Statement) -> None:
+        shape = self._shape_after(len(self.layers))
+        kind, options = statement.kind, statement.options
+        try:
+            size = LAYER_KINDS[kind].measure(options, shape, self.num_classes)
+        except MistakeFound:
+            # So that the lines below are still checked.
+            units = {"dense": options.get("units"), "output": self.num_classes}.get(kind)
+            self._append(statement, Size((units,) if units else shape), options)
+            raise
+        self._append(statement, size, options)
+
+    def _end_residual(self, statement: Statement) -> None:
+        start = self._residuals.pop()
+        before, after = self._steps[start], self._steps[-1]
+        stride = (after[0] // before[0], after[1] // before[1])
+        shape = self._shape_after(len(self.layers))
+        size, options = measure_residual(self._shape_after(start), shape, stride)
+        shortcut = self.layers[start - 1].name if start else IMAGES
+        self._append(statement, size, options, shortcut)
+
+    def _append(
+        self, statement: Statement, size: Size, options: Options, shortcut: str | None = None
+    ) -> None:
+        kind = "residual" if statement.kind == "end" else statement.kind
+        self._counts[kind] += 1
+        step = self._steps[-1]
+        seen = self.layers[-1].receptive_field if self.layers else (1, 1)
+        receptive_field = self.image_shape[:2]
+        if len(size.output_shape) == 3:
+            height, width = (seen[i] + (size.window[i] - 1) * step[i] for i in (0, 1))
+            receptive_field = (min(height, receptive_field[0]), min(width, receptive_field[1]))
+        self._steps.append((step[0] * size.stride[0], step[1] * size.stride[1]))
+        self.layers.append(
+            Layer(
+                name=kind if kind == "output" else f"{kind}{self._counts[kind]}",
+                kind=kind,
+                text=statement.text,
+                line=statement.line,
+                options=options,
+                input_shape=self._shape_after(len(self.layers)),
+                output_shape=size.output_shape,
+                num_parameters=size.num_parameters,
+                multiply_adds=size.multiply_adds,
+                receptive_field=receptive_field,
+                shortcut=shortcut,
+            )
+        )
+        self._check_bounds()
+
+    def _shape_after(self, num_layers: int) -> Shape:
+        return self.layers[num_layers - 1].output_shape if num_layers else self.image_shape
+
+    def _check_bounds(self) -> None:
+        layers = self.layers
+        for what, number, limit in (
+            ("layers", len(layers), MAX_LAYERS),
+            ("parameters", sum(layer.num_parameters for layer in layers), MAX_PARAMETERS),
+            (
+                "activations an image",
+                sum(math.prod(layer.output_shape) for layer in layers),
+                MAX_ACTIVATIONS,
+            ),
+            (
+                "multiply-adds an image",
+                sum(layer.multiply_adds for layer in layers),
+                MAX_MULTIPLY_ADDS,
+            ),
+        ):
+            if number > limit:
+                self.closed = True
+                raise MistakeFound(
+                    f"with {layers[-1].name} there are {number:,} {what}; at most {limit:,} are "
+                    "allowed"
+                )

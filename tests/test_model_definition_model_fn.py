@@ -1,10 +1,18 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model_definition.architecture import parse_architecture
+from eval.evaluation import evaluate
+from model_definition.architecture import parse_architecture, parse_run_architecture
+from model_definition.checkpoints import choose_checkpoint
+from model_definition.inference import open_model
+from model_definition.layer_kinds import LAYER_KINDS
 from model_definition.model_fn import ModeKeys, ModelParams, model_fn
-from tests.train_fixtures import CLASS_NAMES, IMAGE_SHAPE
+from predict.classifier import load_classifier
+from tests.eval_fixtures import read_split, score
+from tests.train_fixtures import CLASS_NAMES, IMAGE_SHAPE, make_config, write_dataset, write_model
+from train.loop import train
 
 v1 = tf.compat.v1
 MODEL = "conv 4 3x3 l2=0.1\nmaxpool 2x2\nflatten\ndropout 0.5\noutput\n"
@@ -138,3 +146,71 @@ def test_only_training_drops(session):
         spec = build(ModeKeys.TRAIN)
         before, after = run(other, [spec.end_points["flatten1"], spec.end_points["dropout1"]])
     assert np.mean(after[before > 0] == 0) == pytest.approx(0.5, abs=0.1)
+
+
+EVERY_KIND = """
+width = 4
+conv width 3x3 activation=none bias=false l2=1e-4
+batchnorm momentum=0.9
+relu
+maxpool 2x2
+repeat 2
+  residual
+    separable_conv 2*width 2x3 activation=leaky_relu initializer=glorot_uniform
+    batchnorm
+    elu
+    conv 2*width 3x2 dilation=1x2 activation=gelu
+  end
+  swish
+end
+residual
+  conv 6 2x2 stride=2x1 activation=tanh
+end
+leaky_relu slope=0.1
+avgpool 2x2 stride=1 padding=same
+gelu
+global_avgpool
+batchnorm
+residual
+  dense 7 activation=swish
+  dropout 0.1
+end
+tanh
+sigmoid
+output l2=0.001
+"""
+
+
+def test_every_kind_trains_evaluates_and_predicts(tmp_path):
+    manifest = write_dataset(tmp_path / "data")
+    config = make_config(
+        write_model(tmp_path, EVERY_KIND), epochs=None, max_steps=12, learning_rate=0.1
+    )
+    run = train(config, data_dir=tmp_path / "data", logdir=tmp_path / "run").run
+    architecture = parse_run_architecture(run)
+    # An image is made flat in one of two ways; the other one is in most other tests.
+    assert {layer.kind for layer in architecture.layers} == {*LAYER_KINDS, "residual"} - {"flatten"}
+
+    events = EventAccumulator(str(run.logdir / "train"), size_guidance={"histograms": 0})
+    events.Reload()
+    assert {f"{layer.name}/output" for layer in architecture.layers} < {
+        *events.Tags()["histograms"]
+    }
+    assert "batchnorm1/moving_variance" in events.Tags()["histograms"]
+
+    images, labels = read_split(tmp_path / "data", manifest, "test")
+    checkpoint = choose_checkpoint(run, "best")
+    with open_model(run, checkpoint) as model:
+        probabilities = model.predict(images)
+    assert probabilities.std(axis=0).max() > 0.01  # The images make a difference.
+    np.testing.assert_allclose(load_classifier(run).predict(images), probabilities, atol=1e-4)
+    evaluation = evaluate(
+        run,
+        checkpoint,
+        data_dir=tmp_path / "data",
+        manifest=manifest,
+        splits=["test"],
+        batch_size=4,
+    )
+    found = {name: getattr(evaluation, name) for name in ("accuracy", "loss", "mean_squared_error")}
+    assert found == pytest.approx(score(probabilities, labels), rel=1e-4)

@@ -14,11 +14,23 @@ from data_prep.command_line import UserError
 from input_pipeline.augment import Augmentation
 from model_definition.checkpoints import InferenceSaver, list_checkpoints
 from model_definition.run_dir import load_run
-from tests.train_fixtures import MODEL, flip_bit, make_config, write_dataset, write_model
+from tests.train_fixtures import flip_bit, make_config, write_dataset, write_model
 from train import loop
 from train.hooks import CheckpointHook, SummaryHook
 from train.loop import train
 from train.resume import locked
+
+# All that a checkpoint must hold, or a step must draw again.
+MODEL = """conv 4 3x3
+batchnorm
+residual
+conv 5 3x3
+end
+maxpool 2x2
+flatten
+dropout 0.5
+output
+"""
 
 # 16 steps, an epoch is 6.6, validated after every fourth; all that is random takes part.
 RANDOM = {
@@ -51,7 +63,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp("model"))
+    return write_model(tmp_path_factory.mktemp("model"), MODEL)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +130,8 @@ def test_killed_run_ends_as_if_nothing_had_happened(data_dir, model, uninterrupt
                 train(config, data_dir=data_dir, logdir=logdir)
     assert train(config, data_dir=data_dir, logdir=logdir).step == 16
     assert_same_result(logdir, uninterrupted)
+    tensors = read_tensors(list_checkpoints(logdir / "best")[0])
+    assert {"batchnorm1/moving_mean", "batchnorm1/moving_variance"} < tensors.keys()
 
 
 def test_signal_saves_and_the_run_goes_on_from_there(
@@ -178,10 +192,10 @@ def test_finished_run_is_left_as_it_is_and_can_be_extended(
     assert_same_result(logdir, tmp_path / "straight")
 
 
-def test_early_stopping_survives_a_kill(data_dir, model, tmp_path, monkeypatch):
-    # The rate is 0, so no validation after the first one is better than it.
+def test_early_stopping_survives_a_kill(data_dir, tmp_path, monkeypatch):
+    # The rate is 0, so without moving averages no validation is better than the first one.
     config = make_config(
-        model,
+        write_model(tmp_path),
         learning_rate=0.0,
         schedule="constant",
         epochs=None,
@@ -217,16 +231,16 @@ def test_other_model_is_refused(data_dir, uninterrupted, tmp_path):
         make_config(other, **RANDOM),
         data_dir,
         uninterrupted,
-        "holds a run of another model: layer 1 is `conv 4 3x3` in its model.txt and `conv 4 5x5` "
-        f"in {other}; name that model with --model, or another --logdir",
+        "holds a run of another model: its model.txt has `conv 4 3x3` where "
+        f"{other} has `conv 4 5x5`; name that model with --model, or another --logdir",
     )
     longer = write_model(tmp_path, MODEL.replace("output\n", "dense 5\noutput\n"))
     refuse(
         make_config(longer, **RANDOM),
         data_dir,
         uninterrupted,
-        f"holds a run of another model: layer 5 is `output` in its model.txt and `dense 5` in "
-        f"{longer}; name that model .*",
+        f"holds a run of another model: its model.txt has `output` where {longer} has `dense 5`; "
+        "name that model .*",
     )
 
 

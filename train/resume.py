@@ -104,8 +104,8 @@ def _require_same_model(existing: Run, run: Run) -> None:
             f"`{lines[position]}`" if position < len(lines) else "nothing" for lines in (old, new)
         )
         raise UserError(
-            f"{run.logdir}: holds a run of another model: layer {position + 1} is {was} in its "
-            f"{run_dir.MODEL_NAME} and {now} in {run.model}; name that model with --model, or "
+            f"{run.logdir}: holds a run of another model: its {run_dir.MODEL_NAME} has {was} "
+            f"where {run.model} has {now}; name that model with --model, or "
             "another --logdir"
         )
 
