@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from data_prep.command_line import UserError
-from input_pipeline.augment import Augmentation, _random_displacement, augment
+from input_pipeline.augment import _random_displacement, augment
+from input_pipeline.augmentation import Augmentation
 
 SEED = tf.constant([5, 7], tf.int64)
 EVERYTHING = Augmentation(shift=0.2, rotation=30, zoom=0.3, shear=20, elastic=10)

@@ -1,8 +1,8 @@
 import pytest
 
 from data_prep.command_line import UserError
-from input_pipeline.augment import Augmentation
-from train.config import TrainConfig, changed_flags
+from input_pipeline.augmentation import Augmentation
+from train.config import TrainConfig, changed_flags, make_config, training_flags, unused_flags
 
 
 def test_defaults_are_in_range():
@@ -13,6 +13,7 @@ def test_defaults_are_in_range():
     ("name", "value", "expected"),
     [
         ("train_limit", 0, "a whole number, at least 1"),
+        ("train_limit", 10**400, "a whole number, at least 1"),  # beyond what a float can hold
         ("batch_size", 0, "a whole number from 1 to 100000"),
         ("batch_size", 100_001, "a whole number from 1 to 100000"),
         ("epochs", 0.0, "a number above 0 and below 1000000"),
@@ -24,6 +25,8 @@ def test_defaults_are_in_range():
         ("decay_rate", 0.0, "a number above 0, at most 1"),
         ("decay_rate", 1.1, "a number above 0, at most 1"),
         ("momentum", 1.0, "a number from 0 to below 1"),
+        ("beta1", 1.0, "a number from 0 to below 1"),
+        ("beta2", -0.1, "a number from 0 to below 1"),
         ("weight_decay", -1e-4, "a number from 0 to below 1000"),
         ("label_smoothing", 1.0, "a number from 0 to below 1"),
         ("clip_norm", -1.0, "a number, at least 0"),
@@ -58,6 +61,88 @@ def test_either_epochs_or_max_steps_is_set(values):
 
 def test_edges_are_allowed():
     TrainConfig(decay_rate=1.0, weight_decay=0.0, label_smoothing=0.0, warmup_steps=0, seed=0)
+    TrainConfig(beta1=0.0, beta2=0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("optimizer", "--optimizer=other: expected adam or momentum or sgd or rmsprop"),
+        ("schedule", "--schedule=other: expected one_cycle or cosine or exponential or constant"),
+        ("precision", "--precision=other: expected auto or float32 or bfloat16"),
+    ],
+)
+def test_unknown_choice_is_refused(name, message):
+    with pytest.raises(UserError, match=f"^{message}$"):
+        make_config({name: "other"})
+
+
+def test_flags_are_the_fields_and_those_of_the_augmentation():
+    known = training_flags()
+    assert {name: kind for name, (kind, _) in known.items() if name in ("model", "model_set")} == {
+        "model": str,
+        "model_set": tuple,
+    }
+    assert known["batch_size"] == (int, 128)
+    assert known["train_limit"] == (int, None)  # of `int | None`
+    assert known["epochs"] == (float, 3.0)
+    assert known["elastic"] == (float, 0.0)
+    assert "augmentation" not in known
+    config = TrainConfig()
+    fields = {**vars(config), **vars(config.augmentation)}
+    assert fields == {
+        **{name: default for name, (_, default) in known.items()},
+        "augmentation": Augmentation(),
+    }
+
+
+def test_given_flags_make_a_config():
+    assert make_config({}) == TrainConfig()
+    assert make_config({"max_steps": 5}) == TrainConfig(epochs=None, max_steps=5)
+    given = {"epochs": 1.0, "shift": 0.1, "model_set": ["width=64", "rate=a=b"]}
+    config = make_config(given)
+    assert config == TrainConfig(
+        epochs=1.0,
+        augmentation=Augmentation(shift=0.1),
+        model_set=(("width", "64"), ("rate", "a=b")),
+    )
+    assert config.to_json()["model_set"] == {"width": "64", "rate": "a=b"}
+    assert config.to_json()["augmentation"]["shift"] == 0.1
+
+
+def test_given_flags_that_contradict_each_other_are_refused():
+    with pytest.raises(UserError, match=r"^--epochs and --max_steps: set one of them; the other"):
+        make_config({"max_steps": 5, "epochs": 3.0})
+    with pytest.raises(UserError, match=r"^--shift=0.6: expected a number from 0 to 0.5$"):
+        make_config({"shift": 0.6})
+
+
+@pytest.mark.parametrize("text", ["width", "=64", "width=", "", "width = 64", "width=6 4"])
+def test_named_value_is_written_with_an_equals_sign(text):
+    with pytest.raises(
+        UserError,
+        match=f"^--model_set={text}: expected NAME=VALUE without spaces, such as width=64$",
+    ):
+        make_config({"model_set": ["rate=1", text]})
+
+
+def test_named_value_is_set_once():
+    with pytest.raises(UserError, match=r"^--model_set: width is set more than once; keep one"):
+        make_config({"model_set": ["width=1", "rate=1", "width=2"]})
+
+
+def test_flags_without_an_effect_are_found():
+    every = {"momentum": 0.9, "beta1": 0.9, "beta2": 0.9, "decay_rate": 0.9}
+    assert unused_flags(every) == {
+        "momentum": "--optimizer=momentum or rmsprop",
+        "decay_rate": "--schedule=exponential",
+    }
+    used = {"optimizer": "rmsprop", "schedule": "exponential", "warmup_steps": 3}
+    assert unused_flags({**every, **used}) == {
+        "beta1": "--optimizer=adam",
+        "beta2": "--optimizer=adam",
+    }
+    assert unused_flags({"optimizer": "momentum", "momentum": 0.5}) == {}
 
 
 def test_steps_follow_from_epochs():
@@ -82,6 +167,8 @@ def test_changed_flags_are_told_apart():
         cache_mb=5,
         keep_checkpoints=1,
         summary_every_steps=9,
+        model="other.txt",
+        model_set=(("width", "64"),),  # The text decides whether the model is another one.
         augmentation=Augmentation(shift=0.1),
     ).to_json()
     assert changed_flags(old, old) == {"refused": [], "extended": []}
@@ -102,3 +189,11 @@ def test_flag_that_the_run_did_not_know_counts_as_changed():
     assert changed_flags({}, {"nesterov": True})["refused"] == [
         "nesterov: None in the run, True now"
     ]
+
+
+def test_flag_that_is_newer_than_the_run_was_its_default():
+    old, new = TrainConfig().to_json(), TrainConfig(beta2=0.99).to_json()
+    for name in ("beta1", "beta2", "model_set"):
+        del old[name]
+    assert changed_flags(old, TrainConfig().to_json()) == {"refused": [], "extended": []}
+    assert changed_flags(old, new)["refused"] == ["beta2: 0.999 in the run, 0.99 now"]

@@ -50,12 +50,25 @@ def test_cosine_falls_to_0():
 
 
 def test_one_cycle_rises_for_30_percent_and_falls_to_0():
-    expected = [0.4 * (0.04 + 0.96 * (step + 1) / 30) for step in (0, 10, 29)]
+    steps = [0, 10, 29, 30, 65, 99]
+    expected = [0.4 * (0.04 + 0.96 * step / 30) for step in (0, 10, 29)]
     expected += [0.4 * cosine((step - 30) / 70) for step in (30, 65, 99)]
-    found = rates([0, 10, 29, 30, 65, 99], schedule="one_cycle")
+    found = rates(steps, schedule="one_cycle")
     assert found == pytest.approx(expected, rel=1e-4)
-    assert found.max() == pytest.approx(0.4)
-    assert rates([4, 5], schedule="one_cycle", warmup_steps=5) == pytest.approx([0.4, 0.4])
+    assert found[0] == pytest.approx(0.4 / 25)
+    assert found.argmax() == 3 and found[3] == np.float32(0.4)
+    found = rates([4, 5, 6], schedule="one_cycle", warmup_steps=5)
+    expected = [0.4 * (0.04 + 0.96 * 4 / 5), 0.4, 0.4 * cosine(1 / 95)]
+    assert found == pytest.approx(expected)
+
+
+def test_one_cycle_is_what_keras_calls_cosine_decay_with_a_warmup():
+    schedule = tf.keras.optimizers.schedules.CosineDecay(
+        0.4 / 25, decay_steps=70, warmup_target=0.4, warmup_steps=30
+    )
+    steps = [0, 1, 17, 29, 30, 31, 64, 99, 100, 120]
+    expected = [float(schedule(step)) for step in steps]
+    assert rates(steps, schedule="one_cycle") == pytest.approx(expected, abs=1e-7)
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "exponential", "constant"])
@@ -104,6 +117,17 @@ def test_sgd_and_momentum_are_as_defined():
     weights = [values["dense1/weights"] for values in history]
     velocity = 0.5 * (start - TARGET) + (weights[1] - TARGET)
     np.testing.assert_allclose(weights[2], weights[1] - 0.1 * velocity, rtol=1e-5)
+
+
+def test_adam_is_as_defined():
+    start, (beta1, beta2) = np.full((1, 3), 2.0), (0.7, 0.8)
+    history = run_steps(2, optimizer="adam", beta1=beta1, beta2=beta2, learning_rate=0.1)
+    weights = [values["dense1/weights"] for values in history]
+    gradients = [start - TARGET, weights[1] - TARGET]
+    mean = (1 - beta1) * (beta1 * gradients[0] + gradients[1]) / (1 - beta1**2)
+    squares = [gradient**2 for gradient in gradients]
+    square = (1 - beta2) * (beta2 * squares[0] + squares[1]) / (1 - beta2**2)
+    np.testing.assert_allclose(weights[2], weights[1] - 0.1 * mean / np.sqrt(square), rtol=1e-5)
 
 
 def test_weight_decay_shrinks_weights_but_no_biases():

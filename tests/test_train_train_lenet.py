@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from data_prep.command_line import UserError
 from data_prep.schema import load_manifest
-from input_pipeline.augment import Augmentation
+from input_pipeline.augmentation import Augmentation
 from model_definition.checkpoints import list_checkpoints
 from model_definition.run_dir import load_run
 from tests.train_fixtures import ROOT, flip_bit, make_config, write_dataset, write_model
@@ -119,14 +119,16 @@ def assert_same_weights(logdir, expected):
 def test_killed_process_started_again_ends_with_the_same_weights(
     data_dir, model, start, tmp_path, no_export
 ):
-    flags = [*FLAGS, f"--logdir={tmp_path / 'run'}", "--epochs=3", "--shift=0.1", "--elastic=5"]
-    killed = start(*flags, driver="kill")
+    flags = [*FLAGS, "--epochs=3", "--shift=0.1", "--elastic=5"]
+    killed = start(*flags, f"--logdir={tmp_path / 'run'}", driver="kill")
     stdout, stderr = killed.communicate(timeout=120)
     assert (killed.returncode, stdout) == (-signal.SIGKILL, ""), stderr
     [checkpoint] = list_checkpoints(tmp_path / "run")
     assert checkpoint.name == "model.ckpt-7"
 
-    again = start(*flags, "--json")
+    recipe = tmp_path / "recipe.txt"  # The same flags in another place.
+    recipe.write_text("\n".join(flags), encoding="utf-8")
+    again = start(f"--recipe={recipe}", f"--logdir={tmp_path / 'run'}", "--json")
     stdout, stderr = again.communicate(timeout=120)
     assert again.returncode == 0, stderr
     facts = json.loads(stdout)
@@ -138,7 +140,8 @@ def test_killed_process_started_again_ends_with_the_same_weights(
     assert "\r" not in stderr and "\033" not in stderr
     assert f"going on from {checkpoint}\n" in stderr
     # Two validations are left, each with its line, and nothing of TensorFlow's own.
-    lines = stderr.splitlines()
+    printed, lines = stderr.splitlines()[: 1 + len(flags)], stderr.splitlines()[1 + len(flags) :]
+    assert printed == [f"recipe {recipe}:", *flags]
     assert [line[:5] for line in lines] == ["going", "train", "epoch", "epoch"], stderr
     assert (tmp_path / "run/export/model.tflite").stat().st_size > 1000
 
@@ -238,13 +241,22 @@ def test_damaged_record_is_one_line_and_exit_code_1(tmp_path, run_script, model)
         ),
         ("--learning_rat=1", "Unknown command line flag 'learning_rat'"),
         ("fast", r"expected no positional argument(s), found: fast; options start with two dashes"),
+        ("--rotation=nan", "--rotation=nan: expected a number from 0 to 180.0"),
+        ("--momentum=0.5", "--momentum belongs to --optimizer=momentum or rmsprop; leave it out"),
+        ("--model_set=width", "--model_set=width: expected NAME=VALUE without spaces, such as wid"),
+        ("--recipe=lenett", "--recipe=lenett: found neither a recipe of that name nor a file (did"),
     ],
 )
-def test_bad_flag_is_one_message_and_exit_code_1(run_script, tmp_path, flag, message):
-    done = run_script("train/train_lenet.py", flag, cwd=tmp_path, timeout=300)
+def test_bad_flag_is_one_message_before_tensorflow_is_imported(run_script, tmp_path, flag, message):
+    (tmp_path / "cwd").mkdir()
+    (tmp_path / "tensorflow.py").write_text("raise AssertionError", encoding="utf-8")
+    done = run_script(
+        "train/train_lenet.py", flag, cwd=tmp_path / "cwd", env={"PYTHONPATH": tmp_path}
+    )
     assert (done.returncode, done.stdout) == (1, "")
-    assert message in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert done.stderr.startswith(f"train_lenet.py: {message}")
+    assert done.stderr.count("\n") == 1
+    assert list((tmp_path / "cwd").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -295,3 +307,34 @@ def test_run_that_never_began_does_not_stand_in_the_way(tmp_path, data_dir, mode
         train(config, data_dir=data_dir, logdir=logdir)
     config = make_config(model, train_limit=50, **values)
     assert train(config, data_dir=data_dir, logdir=logdir).step == 7
+
+
+def test_named_values_of_the_model_are_kept_and_the_text_decides(tmp_path, data_dir, no_export):
+    text = "width = 4\nconv width 3x3\nmaxpool 2x2\nflatten\noutput\n"
+    logdir, values = tmp_path / "run", {"epochs": 1.0, "model_set": (("width", "6"),)}
+    model = write_model(tmp_path, text)
+    train(make_config(model, **values), data_dir=data_dir, logdir=logdir)
+    assert load_run(logdir).config["model_set"] == {"width": "6"}
+    assert (logdir / "model.txt").read_text(encoding="utf-8") == text.replace("4", "6", 1)
+
+    # Without it, or with another value, it is another model; with the text as it was set, the same.
+    with pytest.raises(UserError, match=r"another model: its model\.txt has `width = 6`"):
+        train(make_config(model, epochs=1.0), data_dir=data_dir, logdir=logdir)
+    with pytest.raises(UserError, match=r"depth"):
+        config = make_config(model, epochs=1.0, model_set=(("depth", "6"),))
+        train(config, data_dir=data_dir, logdir=logdir)
+    config = make_config(str(logdir / "model.txt"), epochs=2.0)
+    assert train(config, data_dir=data_dir, logdir=logdir).step == 14
+    assert load_run(logdir).config["model_set"] == {}
+
+
+def test_run_from_before_a_flag_was_there_goes_on(tmp_path, data_dir, model, no_export):
+    logdir = tmp_path / "run"
+    train(make_config(model, epochs=1.0), data_dir=data_dir, logdir=logdir)
+    facts = json.loads((logdir / "run.json").read_text(encoding="utf-8"))
+    for name in ("beta1", "beta2", "model_set"):
+        del facts["config"][name]
+    (logdir / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    with pytest.raises(UserError, match=r"other flags \(beta1: 0\.9 in the run, 0\.8 now\); give"):
+        train(make_config(model, epochs=1.0, beta1=0.8), data_dir=data_dir, logdir=logdir)
+    assert train(make_config(model, epochs=2.0), data_dir=data_dir, logdir=logdir).step == 14

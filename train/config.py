@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from data_prep.command_line import UserError
-from input_pipeline.augment import Augmentation
+from input_pipeline.augmentation import Augmentation
+from model_definition.architecture import parse_model_set
 
 OPTIMIZERS = ("adam", "momentum", "sgd", "rmsprop")
 SCHEDULES = ("one_cycle", "cosine", "exponential", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 # A run may be taken up again with other values of these: they do not change what a step does. Of
-# the model it is the text that counts, not where it is read from.
-_CHANGEABLE = ("model", "keep_checkpoints", "summary_every_steps")
+# the model it is the text that counts, its named values filled in, not where it is read from.
+_CHANGEABLE = ("model", "model_set", "keep_checkpoints", "summary_every_steps")
 # These say when to stop, so changing them carries a finished run on; the learning rates of
 # one_cycle and cosine follow the new length.
 _EXTENDABLE = ("epochs", "max_steps", "patience")
@@ -24,9 +26,13 @@ _EXTENDABLE = ("epochs", "max_steps", "patience")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The flags that decide a run's result, and a few that only decide its records."""
+    """The flags that decide a run's result, and a few that only decide its records.
+
+    The fields and those of `Augmentation` are the training flags: names, types and defaults.
+    """
 
     model: str = "lenet"  # a name of the zoo, or the path of a text file
+    model_set: tuple[tuple[str, str], ...] = ()  # (name, value): the model's named values to set
     train_splits: str = "train"  # a split, or several joined by +
     train_limit: int | None = None  # images, each class in proportion; None for all
     batch_size: int = 128  # images a step
@@ -38,6 +44,8 @@ class TrainConfig:
     warmup_steps: int | None = None  # steps of linear rise; None: 30 % for one_cycle, else none
     decay_rate: float = 0.95  # exponential: factor an epoch
     momentum: float = 0.9  # of momentum and rmsprop
+    beta1: float = 0.9  # adam: decay of the gradient's moving average
+    beta2: float = 0.999  # adam: decay of the squared gradient's moving average
     weight_decay: float = 0.0  # decoupled: weights shrink by rate x this in every step
     label_smoothing: float = 0.0  # share of the target spread over all classes
     clip_norm: float = 0.0  # largest norm of the gradient; 0 for any
@@ -55,7 +63,7 @@ class TrainConfig:
         """Checks the ranges and that the values agree with each other."""
         if (self.epochs is None) == (self.max_steps is None):
             raise UserError("--epochs and --max_steps: set one of them; the other one follows")
-        for name, choices in _CHOICES:
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UserError(f"--{name}={getattr(self, name)}: expected {' or '.join(choices)}")
         for name, low, high, wanted in _RANGES:
@@ -84,12 +92,12 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the values by name, as `run.json` keeps them."""
-        return asdict(self)
+        return {**asdict(self), "model_set": dict(self.model_set)}
 
 
-_CHOICES = (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS))
+CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": PRECISIONS}
 _RANGES = (
-    ("train_limit", 1, math.inf, "a whole number, at least 1"),
+    ("train_limit", 1, 2**63, "a whole number, at least 1"),
     ("batch_size", 1, 100_001, "a whole number from 1 to 100000"),
     ("epochs", 1e-9, 1e6, "a number above 0 and below 1000000"),
     ("max_steps", 1, 2**31, "a whole number, at least 1"),
@@ -97,6 +105,8 @@ _RANGES = (
     ("warmup_steps", 0, 2**31, "a whole number, at least 0"),
     ("decay_rate", 1e-9, 1.0 + 1e-9, "a number above 0, at most 1"),
     ("momentum", 0.0, 1.0, "a number from 0 to below 1"),
+    ("beta1", 0.0, 1.0, "a number from 0 to below 1"),
+    ("beta2", 0.0, 1.0, "a number from 0 to below 1"),
     ("weight_decay", 0.0, 1e3, "a number from 0 to below 1000"),
     ("label_smoothing", 0.0, 1.0, "a number from 0 to below 1"),
     ("clip_norm", 0.0, math.inf, "a number, at least 0"),
@@ -108,6 +118,65 @@ _RANGES = (
     ("cache_mb", 1, 2**31, "a whole number, at least 1"),
     ("seed", 0, 2**31, "a whole number from 0 to 2147483647"),
 )
+# A flag, the flag that decides whether it is used, and the values with which it is.
+_BELONGS_TO = (
+    ("momentum", "optimizer", ("momentum", "rmsprop")),
+    ("beta1", "optimizer", ("adam",)),
+    ("beta2", "optimizer", ("adam",)),
+    ("decay_rate", "schedule", ("exponential",)),
+)
+
+
+def training_flags() -> dict[str, tuple[type, Any]]:
+    """Returns the type and the default of every training flag, by name.
+
+    Returns:
+      The type of a value is str, int or float, or tuple where the flag may be repeated.
+    """
+    found = {}
+    for owner in (TrainConfig, Augmentation):
+        for name, hint in get_type_hints(owner).items():
+            if name != "augmentation":  # Its fields are flags of their own.
+                kind = get_args(hint)[0] if isinstance(hint, UnionType) else hint  # int | None
+                found[name] = (get_origin(kind) or kind, getattr(owner, name))
+    return found
+
+
+def make_config(given: Mapping[str, Any]) -> TrainConfig:
+    """Makes a configuration from the training flags that are given; the others keep their defaults.
+
+    Args:
+      given: values by the flag's name; `model_set` as texts such as `width=64`. With `max_steps`
+        the default of `epochs` does not count.
+
+    Returns:
+      The configuration.
+
+    Raises:
+      UserError: a value is out of range, or two contradict each other.
+    """
+    values = dict(given)
+    if "max_steps" in values:
+        values.setdefault("epochs", None)
+    values["model_set"] = tuple(parse_model_set(values.get("model_set", ())).items())
+    distortions = {f.name: values.pop(f.name) for f in fields(Augmentation) if f.name in values}
+    return TrainConfig(**values, augmentation=Augmentation(**distortions))
+
+
+def unused_flags(given: Mapping[str, Any]) -> dict[str, str]:
+    """Finds flags that would change nothing, since whoever gave them expects that they do.
+
+    Args:
+      given: values by the flag's name.
+
+    Returns:
+      Where each such flag belongs, by its name: `--schedule=exponential`.
+    """
+    return {
+        name: f"--{other}={' or '.join(values)}"
+        for name, other, values in _BELONGS_TO
+        if name in given and given.get(other, getattr(TrainConfig, other)) not in values
+    }
 
 
 def changed_flags(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -122,8 +191,11 @@ def changed_flags(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, l
       the result and under `extended` for those that only say when to stop.
     """
     changed: dict[str, list[str]] = {"refused": [], "extended": []}
+    defaults = TrainConfig().to_json()
     for name in sorted(set(old) | set(new)):
-        if old.get(name) != new.get(name) and name not in _CHANGEABLE:
+        # A flag that is newer than the run did in it what its default does.
+        before, now = old.get(name, defaults.get(name)), new.get(name)
+        if before != now and name not in _CHANGEABLE:
             kind = "extended" if name in _EXTENDABLE else "refused"
-            changed[kind].append(f"{name}: {old.get(name)} in the run, {new.get(name)} now")
+            changed[kind].append(f"{name}: {before} in the run, {now} now")
     return changed

@@ -72,7 +72,10 @@ def train(config: TrainConfig, *, data_dir: Path, logdir: Path) -> TrainResult:
     manifest = load_manifest(data_dir)
     plan = make_plan(config, data_dir, manifest)
     architecture = load_architecture(
-        config.model, image_shape=manifest.image_shape, num_classes=len(manifest.class_names)
+        config.model,
+        image_shape=manifest.image_shape,
+        num_classes=len(manifest.class_names),
+        values=dict(config.model_set),
     )
     # What `auto` means here is kept, so that a resumed run cannot change its arithmetic.
     config = replace(config, precision=resolve_precision(config.precision))

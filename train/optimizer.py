@@ -31,16 +31,17 @@ def learning_rate_at(
       float32 []. Every schedule first rises linearly through the warm-up. Then `constant` stays,
       `exponential` falls by `decay_rate` an epoch, `cosine` and `one_cycle` follow half a cosine
       down to 0 (Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983). `one_cycle` begins
-      at a twenty-fifth and rises through 30 % of the run, sooner than its authors let it (Smith and
-      Topin 2018, https://arxiv.org/abs/1708.07120).
+      with a twenty-fifth of the peak and reaches it after 30 % of the run, sooner than its authors
+      let it (Smith and Topin 2018, https://arxiv.org/abs/1708.07120).
     """
     one_cycle = config.schedule == "one_cycle"
     warmup = config.warmup_steps
     if warmup is None:
         warmup = int(_ONE_CYCLE_WARMUP * total_steps) if one_cycle else 0
-    begin = _ONE_CYCLE_START if one_cycle else 0.0
+    # one_cycle begins above 0; the others would waste a step there, so they begin one further on.
+    begin, ahead = (_ONE_CYCLE_START, 0.0) if one_cycle else (0.0, 1.0)
     now = tf.cast(step, tf.float32)
-    rise = begin + (1.0 - begin) * (now + 1.0) / float(max(warmup, 1))
+    rise = begin + (1.0 - begin) * (now + ahead) / float(max(warmup, 1))
     if config.schedule == "exponential":
         fall = tf.pow(config.decay_rate, (now - warmup) / steps_an_epoch)
     elif config.schedule == "constant":
@@ -113,7 +114,7 @@ def build_train_step(
 
 _Optimizer: TypeAlias = tf.compat.v1.train.Optimizer
 _OPTIMIZERS: dict[str, Callable[[tf.Tensor, TrainConfig], _Optimizer]] = {
-    "adam": lambda rate, config: tf.compat.v1.train.AdamOptimizer(rate),
+    "adam": lambda rate, config: tf.compat.v1.train.AdamOptimizer(rate, config.beta1, config.beta2),
     "momentum": lambda rate, config: tf.compat.v1.train.MomentumOptimizer(rate, config.momentum),
     "sgd": lambda rate, config: tf.compat.v1.train.GradientDescentOptimizer(rate),
     "rmsprop": lambda rate, config: tf.compat.v1.train.RMSPropOptimizer(

@@ -1,0 +1,149 @@
+"""Trains every network of the zoo by its recipe with several seeds, and prints a table of them.
+
+What is there already is not trained again, so a run that was stopped goes on, and --networks may do
+one after the other. Each finished run is one entry of --results; the table is made from that file.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # The project's root instead of this folder on the module path.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from absl import flags
+
+from data_prep import command_line
+from data_prep.command_line import UserError, log
+from data_prep.schema import load_manifest
+from model_definition.architecture import ZOO, load_architecture
+from model_definition.run_dir import write_atomically
+
+ROOT = Path(__file__).resolve().parents[1]
+_SPEED_STEPS = 60
+
+
+def define_flags() -> None:
+    """Defines the script's flags."""
+    flags.DEFINE_string("data_dir", "data/mnist", "The dataset folder.")
+    flags.DEFINE_string("logdir", "runs/zoo", "Where the run folders go.")
+    flags.DEFINE_list("networks", sorted(path.stem for path in ZOO.glob("*.txt")), "Which to run.")
+    flags.DEFINE_integer("seeds", 3, "Runs of each network, with seeds from 0 on.", 0)
+    flags.DEFINE_bool("speed", False, "Measures the seconds an epoch takes, too; best left alone.")
+    flags.DEFINE_string("results", str(ROOT / "benchmarks/results/zoo.json"), "The results' file.")
+
+
+def main(argv: list[str]) -> None:
+    """Trains what is missing and prints the table."""
+    values = flags.FLAGS
+    path, data_dir = Path(values.results), Path(values.data_dir)
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    num_train = load_manifest(data_dir).splits["train"].num_examples
+    for network in values.networks:
+        entry = results.setdefault(network, {"runs": {}, "seconds_an_epoch": None})
+        for seed in range(values.seeds):
+            if str(seed) not in entry["runs"]:
+                logdir = Path(values.logdir) / f"{network}-{seed}"
+                entry["runs"][str(seed)] = _train_and_evaluate(network, seed, data_dir, logdir)
+                _write(path, results)
+        if values.speed:
+            entry["seconds_an_epoch"] = round(num_train / _measure_speed(network, data_dir), 1)
+            _write(path, results)
+    print(format_table({name: results[name] for name in values.networks}))
+
+
+def _write(path: Path, results: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(results, indent=1, sort_keys=True) + "\n")
+
+
+def _train_and_evaluate(network: str, seed: int, data_dir: Path, logdir: Path) -> dict[str, Any]:
+    """Runs the two scripts as their users do; returns what is kept of it."""
+    log(f"{network}, seed {seed}")
+    _run("train/train_lenet.py", *_train_flags(network, seed, data_dir, logdir))
+    test = json.loads(_run("eval/evaluate.py", f"--logdir={logdir}", "--json"))
+    run = json.loads((logdir / "run.json").read_text(encoding="utf-8"))
+    history = json.loads((logdir / "history.json").read_text(encoding="utf-8"))
+    best = next(score for score in history if score["step"] == test["step"])
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return {
+        "test_accuracy": test["accuracy"],
+        "validation_accuracy": best["accuracy"],
+        "step": test["step"],
+        "config": run["config"],
+        "versions": run["versions"],
+        "machine": platform.machine(),
+        "commit": commit.stdout.strip(),
+    }
+
+
+def _measure_speed(network: str, data_dir: Path) -> float:
+    """Returns the images a second of a short run, from TensorBoard's own figures."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = _train_flags(network, 0, data_dir, Path(folder) / "run")
+        _run(
+            *("train/train_lenet.py", *arguments),
+            *(f"--max_steps={_SPEED_STEPS}", "--summary_every_steps=10"),
+        )
+        events = EventAccumulator(f"{folder}/run/train")
+        events.Reload()
+        scalars = events.Scalars("images_per_second")[1:]  # without the first steps
+    return statistics.median(event.value for event in scalars)
+
+
+def _train_flags(network: str, seed: int, data_dir: Path, logdir: Path) -> list[str]:
+    return [f"--recipe={network}", f"--seed={seed}", f"--data_dir={data_dir}", f"--logdir={logdir}"]
+
+
+def _run(script: str, *arguments: str) -> str:
+    command = [sys.executable, str(ROOT / script), *arguments]
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if finished.returncode:
+        raise UserError(
+            f"{script} {' '.join(arguments)} ended with exit code {finished.returncode}"
+        )
+    return finished.stdout
+
+
+def format_table(results: dict[str, Any]) -> str:
+    """Returns the results as a table in Markdown.
+
+    Args:
+      results: by network, as the results' file holds them.
+
+    Returns:
+      The table's lines: size, epochs, accuracy on the test split in per cent as mean ± standard
+      deviation (n runs), and the seconds an epoch takes.
+    """
+    lines = [
+        "| network | parameters | multiply-adds | epochs | test accuracy (%) | s an epoch |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for network, entry in results.items():
+        architecture = load_architecture(network, image_shape=(28, 28, 1), num_classes=10)
+        runs = entry["runs"].values()
+        accuracies = [100 * run["test_accuracy"] for run in runs]
+        epochs = "/".join(sorted({f"{run['config']['epochs']:g}" for run in runs}))
+        accuracy = ""
+        if accuracies:
+            spread = f" ± {statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
+            accuracy = f"{statistics.mean(accuracies):.2f}{spread} ({len(accuracies)})"
+        seconds = entry["seconds_an_epoch"]
+        lines.append(
+            f"| `{network}` | {architecture.num_parameters:,} | {architecture.multiply_adds:,} "
+            f"| {epochs} | {accuracy} | {seconds or ''} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    command_line.run(main, define_flags)
