@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -86,9 +87,19 @@ def load_classifier(run: Run) -> Classifier:
         raise UserError(
             f"{path}: no such file; training writes it at its end, so let it finish; {_remedy(run)}"
         )
+    model = path.read_bytes()
+    digest_path = path.with_name(f"{path.name}.sha256")
+    # Not there beside the models of earlier versions, and where training was killed just then.
+    if digest_path.is_file():
+        expected = digest_path.read_text(encoding="utf-8", errors="replace").partition(" ")[0]
+        if hashlib.sha256(model).hexdigest() != expected:
+            raise UserError(
+                f"{path}: damaged, for its sha256 is not the one in {digest_path.name}; "
+                f"{_remedy(run)}"
+            )
     try:
         with _quiet():
-            interpreter = Interpreter(str(path), num_threads=1)
+            interpreter = Interpreter(model_content=model, num_threads=1)
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"{path}: expected a LiteRT model, found a file that cannot be read as one; "

@@ -1,3 +1,7 @@
+import dataclasses
+import hashlib
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,8 +9,9 @@ from ai_edge_litert.interpreter import Interpreter
 
 from data_prep.command_line import UserError
 from input_pipeline.preprocess import normalize
+from model_definition import litert
 from model_definition.architecture import parse_architecture
-from model_definition.litert import export_litert
+from model_definition.litert import convert_litert, export_litert
 from model_definition.model_fn import ModeKeys, ModelParams, model_fn
 from model_definition.run_dir import Run
 from tests.train_fixtures import CLASS_NAMES, IMAGE_SHAPE, MODEL
@@ -54,8 +59,12 @@ def exported(tmp_path_factory):
     return run, probabilities
 
 
+def interpret(run):
+    return Interpreter(str(run.export_path))
+
+
 def predict(run, pixels):
-    interpreter = Interpreter(str(run.export_path))
+    interpreter = interpret(run)
     [before], [after] = interpreter.get_input_details(), interpreter.get_output_details()
     assert before["dtype"] == np.uint8
     assert after["dtype"] == np.float32
@@ -76,9 +85,46 @@ def test_exported_probabilities_are_the_graphs(exported, n):
     assert len(set(expected.argmax(axis=1))) > 1
 
 
-def test_export_leaves_nothing_else_behind(exported):
+def test_sha256_stands_beside_the_model_and_nothing_else(exported):
     run, _ = exported
-    assert [path.name for path in run.export_path.parent.iterdir()] == ["model.tflite"]
+    folder = run.export_path.parent
+    assert {path.name for path in folder.iterdir()} == {"model.tflite", "model.tflite.sha256"}
+    digest = hashlib.sha256(run.export_path.read_bytes()).hexdigest()
+    assert (folder / "model.tflite.sha256").read_text() == f"{digest}  model.tflite\n"
+
+
+@pytest.mark.parametrize("killed_at", ["model.tflite", "model.tflite.sha256"])
+def test_kill_in_between_leaves_no_wrong_sha256(exported, tmp_path, monkeypatch, killed_at):
+    run, _ = exported
+    shutil.copytree(run.export_path.parent, tmp_path / "export")
+    moved = dataclasses.replace(run, logdir=tmp_path)
+    write = litert.write_atomically
+
+    def write_until_killed(path, content):
+        if path.name == killed_at:
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(litert, "write_atomically", write_until_killed)
+    monkeypatch.setattr(litert, "convert_litert", lambda run, checkpoint: b"a new model")
+    with pytest.raises(KeyboardInterrupt):
+        export_litert(moved, run.logdir / "model.ckpt-5")
+    assert [path.name for path in (tmp_path / "export").iterdir()] == ["model.tflite"]
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float16", 0.02), ("int8", 0.2)])
+def test_smaller_models_say_nearly_the_same(exported, tmp_path, precision, tolerance):
+    run, expected = exported
+    smaller = dataclasses.replace(run, logdir=tmp_path)
+    smaller.export_path.parent.mkdir()
+    model = convert_litert(
+        run, run.logdir / "model.ckpt-5", precision=precision, calibration_images=PIXELS
+    )
+    smaller.export_path.write_bytes(model)
+    found = predict(smaller, PIXELS)
+    assert 0 < np.abs(found - expected).max() < tolerance
+    types = {detail["dtype"] for detail in interpret(smaller).get_tensor_details()}
+    assert {"float16": np.float16, "int8": np.int8}[precision] in types
 
 
 def test_failed_export_keeps_the_old_one(exported, monkeypatch):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from data_prep.command_line import UserError
 from predict.classifier import load_classifier
 from tests.predict_fixtures import export_matcher, write_test_run
+from tests.train_fixtures import flip_bit
 
 NAMES = ("left", "middle", "right")
 
@@ -81,6 +84,28 @@ def test_damaged_model(run, tmp_path, length):
     damaged.export_path.write_bytes(run.export_path.read_bytes()[:length])
     with pytest.raises(
         UserError, match=r"model.tflite: expected a LiteRT model, found a file that"
+    ):
+        load_classifier(damaged)
+
+
+def write_digest(run):
+    path = run.export_path
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_name(f"{path.name}.sha256").write_text(f"{digest}  {path.name}\n")
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.99])
+def test_flipped_bit_is_found_by_the_sha256(run, tmp_path, place):
+    damaged = dataclasses.replace(run, logdir=tmp_path)
+    damaged.export_path.parent.mkdir()
+    shutil.copy(run.export_path, damaged.export_path)
+    write_digest(damaged)
+    load_classifier(damaged)
+    flip_bit(damaged.export_path, int(place * damaged.export_path.stat().st_size))
+    with pytest.raises(
+        UserError,
+        match=r"model\.tflite: damaged, for its sha256 is not the one in model\.tflite\.sha256; "
+        r"train_lenet\.py --logdir=.* writes it anew$",
     ):
         load_classifier(damaged)
 

@@ -1,0 +1,81 @@
+"""The model as it is used: pixels in, probabilities out, with a checkpoint's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tf_slim as slim
+
+from input_pipeline.preprocess import normalize
+from model_definition.architecture import parse_run_architecture
+from model_definition.checkpoints import InferenceSaver
+from model_definition.model_fn import ModeKeys, ModelParams, model_fn
+from model_definition.run_dir import Run
+
+_BATCH_SIZE = 250
+
+
+@dataclass(frozen=True)
+class InferenceModel:
+    """A graph with a checkpoint's weights, and a session to run it in.
+
+    Attributes:
+      session: of the graph, which is the current one while the model is open.
+      pixels: placeholder, uint8 [n, height, width, channels], as the records hold them.
+      probabilities: float32 [n, num_classes].
+    """
+
+    session: tf.compat.v1.Session
+    pixels: tf.Tensor
+    probabilities: tf.Tensor
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Classifies images, a batch at a time.
+
+        Args:
+          images: uint8 [n, height, width, channels], n at least 1.
+
+        Returns:
+          float32 [n, num_classes].
+        """
+        starts = range(0, len(images), _BATCH_SIZE)
+        batches = [images[start : start + _BATCH_SIZE] for start in starts]
+        run = self.session.run
+        return np.concatenate([run(self.probabilities, {self.pixels: batch}) for batch in batches])
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Returns the values of the model's variables by their names (`conv1/weights`)."""
+        return self.session.run({v.op.name: v for v in slim.get_model_variables()})
+
+
+@contextmanager
+def open_model(
+    run: Run, checkpoint: Path, build_pixels: Callable[[], tf.Tensor] | None = None
+) -> Iterator[InferenceModel]:
+    """Builds a run's model in a graph of its own, and restores a checkpoint.
+
+    Args:
+      run: the run.
+      checkpoint: the prefix of the checkpoint's files.
+      build_pixels: adds to the graph what the model reads; None for a placeholder.
+
+    Yields:
+      The model; moving averages of weights stand for the weights where there are any.
+
+    Raises:
+      UserError: the checkpoint is not of this model.
+    """
+    architecture = parse_run_architecture(run)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        if build_pixels is None:
+            pixels = tf.compat.v1.placeholder(tf.uint8, [None, *run.image_shape], "pixels")
+        else:
+            pixels = build_pixels()
+        spec = model_fn(normalize(pixels), None, ModeKeys.PREDICT, ModelParams(architecture))
+        InferenceSaver().restore(session, checkpoint)
+        yield InferenceModel(session, pixels, spec.predictions["probabilities"])

@@ -1,0 +1,1 @@
+"""From a Keras file to a text and its weights, without Keras."""

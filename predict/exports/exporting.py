@@ -1,0 +1,197 @@
+"""Writes exports, compares each with its checkpoint, and only then gives it its name."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep.command_line import UserError
+from model_definition.checkpoints import checkpoint_step, find_damage
+from model_definition.run_dir import write_atomically
+from predict.exports.check import Comparison, compare, predict_apart
+from predict.exports.formats import ExportSource, Format
+from predict.exports.table import find_format
+
+
+@dataclass(frozen=True)
+class Export:
+    """A finished export.
+
+    Attributes:
+      format: its format's name.
+      file: its path within the output folder.
+      num_bytes: the size of the file, or of all files in the folder.
+      step: the checkpoint's training step.
+      compared_on: the split whose images it was compared on.
+      comparison: with the checkpoint; None for a format that holds no weights.
+    """
+
+    format: str
+    file: str
+    num_bytes: int
+    step: int
+    compared_on: str
+    comparison: Comparison | None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the exports are compared with.
+
+    Attributes:
+      split: where the images come from.
+      images: uint8 [n, height, width, channels].
+      probabilities: float32 [n, num_classes], the checkpoint's.
+    """
+
+    split: str
+    images: np.ndarray
+    probabilities: np.ndarray
+
+
+def export(source: ExportSource, format: Format, staging: Path, reference: Reference) -> Export:
+    """Writes one export, checks it, and puts it into the folder around the staging folder.
+
+    Args:
+      source: what to export.
+      format: the format to write.
+      staging: from `open_output`.
+      reference: what to compare it with.
+
+    Returns:
+      The export.
+
+    Raises:
+      UserError: it cannot be opened, or differs by more than the format's tolerance, or the
+        checkpoint is gone. Then it is removed, and an export that was there before stays.
+    """
+    folder = staging / format.name
+    folder.mkdir()
+    written = folder / format.filename(source.name)
+    try:
+        with _full_disk_named(staging.parent), _lost_checkpoint_named(source.checkpoint):
+            format.write(source, written)
+            comparison = _check(source, format, written, reference)
+        final = _publish(written, staging.parent / written.name, versioned=format.is_versioned)
+    finally:
+        shutil.rmtree(folder)
+    return Export(
+        format=format.name,
+        file=str(final.relative_to(staging.parent)),
+        num_bytes=_size_of(final),
+        step=checkpoint_step(source.checkpoint),
+        compared_on=reference.split,
+        comparison=comparison,
+    )
+
+
+@contextmanager
+def _full_disk_named(output_dir: Path) -> Iterator[None]:
+    """Turns every library's own error about a full disk into Python's, which says where."""
+    try:
+        yield
+    except (OSError, RuntimeError, tf.errors.OpError) as error:
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number), str(output_dir)) from error
+        raise
+
+
+@contextmanager
+def _lost_checkpoint_named(checkpoint: Path) -> Iterator[None]:
+    """Turns the error about a checkpoint that a run in progress has just replaced into words."""
+    try:
+        yield
+    except (ValueError, tf.errors.OpError) as error:
+        if find_damage(checkpoint):
+            raise UserError(
+                f"{checkpoint}: gone, as a run in progress keeps only its last and best; export "
+                "again"
+            ) from error
+        raise
+
+
+def _check(
+    source: ExportSource, format: Format, written: Path, reference: Reference
+) -> Comparison | None:
+    if format.load is None or format.tolerance is None:
+        return None
+    beside = None
+    if format.checked_with is not None:
+        other = find_format(format.checked_with)
+        beside = written.parent / other.filename(source.name)
+        other.write(source, beside)
+    found = predict_apart(format, written, beside, reference.images)
+    comparison = compare(reference.probabilities, found, format.tolerance)
+    tolerance = format.tolerance
+    if comparison.share_beyond > tolerance.share:
+        raise UserError(
+            f"{format.name}: its probabilities differ from the checkpoint's, by up to "
+            f"{comparison.largest_difference:.2g}, and by more than {tolerance.difference:g} in "
+            f"{comparison.share_beyond:.1%} of {comparison.num_images:,} images, of which "
+            f"{tolerance.share:.0%} may ({tolerance.reason}); the file is removed"
+        )
+    return comparison
+
+
+def _publish(written: Path, final: Path, *, versioned: bool) -> Path:
+    """Moves an export to where it belongs, a folder as the next version; returns the place."""
+    if versioned:
+        final.mkdir(exist_ok=True)
+        versions = [int(path.name) for path in final.iterdir() if path.name.isdecimal()]
+        final = final / str(max(versions, default=0) + 1)
+    try:
+        written.replace(final)
+    except OSError as error:
+        error.filename = str(final)  # The user knows this one.
+        raise
+    return final
+
+
+def _size_of(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def record_exports(output_dir: Path, name: str, exports: list[Export]) -> list[Export]:
+    """Adds exports to the list of those in a folder.
+
+    Args:
+      output_dir: the folder.
+      name: what their names begin with.
+      exports: the new ones.
+
+    Returns:
+      All that are in the folder: of each format the last one, in the order in which formats came.
+
+    Raises:
+      UserError: the list is damaged.
+    """
+    path = output_dir / f"{name}-exports.json"
+    known = {export.format: export for export in [*_read_exports(path), *exports]}
+    present = [export for export in known.values() if (output_dir / export.file).exists()]
+    text = json.dumps([asdict(export) for export in present], indent=1, ensure_ascii=False)
+    write_atomically(path, text + "\n")
+    return present
+
+
+def _read_exports(path: Path) -> list[Export]:
+    if not path.is_file():
+        return []
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        for entry in entries:
+            if entry["comparison"] is not None:
+                entry["comparison"] = Comparison(**entry["comparison"])
+        return [Export(**entry) for entry in entries]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a list of exports; remove it, and export again") from error
