@@ -14,7 +14,7 @@ from data_prep.command_line import UserError
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_PATIENCE = 120.0  # seconds; the largest model that is read takes a few
+_PATIENCE = 60.0  # seconds; the largest model that is read takes a few
 
 
 def read_apart(path: Path, read: Callable[_P, _T], *arguments: _P.args, **options: _P.kwargs) -> _T:
@@ -30,7 +30,7 @@ def read_apart(path: Path, read: Callable[_P, _T], *arguments: _P.args, **option
       What the function returns.
 
     Raises:
-      UserError: the function's own; or the process crashed, or has not ended after two minutes.
+      UserError: the function's own; or the process crashed, or has not ended after a minute.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
