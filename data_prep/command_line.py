@@ -140,7 +140,7 @@ def import_tensorflow() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
+    with tempfile.TemporaryFile() as kept, signals_deferred():
         os.dup2(kept.fileno(), 2)
         try:
             warnings.filterwarnings("ignore", module="tensorflow|tf_slim|keras")
@@ -156,6 +156,30 @@ def import_tensorflow() -> None:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+@contextmanager
+def signals_deferred() -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM wait until the block has ended; meant for imports.
+
+    An exception that a signal raises while a compiled library sets itself up crashes the process
+    (ONNX's does), or gets lost.
+
+    Yields:
+      Nothing.
+    """
+    arrived: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, frame: arrived.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
 
 
 def log(message: str) -> None:

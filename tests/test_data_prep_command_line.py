@@ -165,6 +165,20 @@ def test_signals_end_a_script_in_order(tmp_path: Path, number: int, code: int, t
     assert finish(process) == (code, "cleaned up\n", text)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_deferred_signals_arrive_after_the_block(tmp_path: Path, number: int, code: int) -> None:
+    body = f"""
+    with command_line.signals_deferred():
+        os.kill(os.getpid(), {int(number)})
+        time.sleep(0.1)
+        print("imported", flush=True)
+    print("not reached")
+"""
+    returncode, stdout, stderr = finish(start(tmp_path, body))
+    assert (returncode, stdout) == (code, "imported\n")
+    assert stderr.startswith("script.py: stopped by ") and len(stderr.splitlines()) == 1
+
+
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     process = start(tmp_path, "[print('x' * 80) for _ in range(10_000)]")
     assert process.stdout and process.stderr

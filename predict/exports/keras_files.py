@@ -138,7 +138,8 @@ def load_weights_h5(path: Path, beside: Path | None) -> Predict:
 
 
 def _build(source: ExportSource) -> keras.Model:
-    from model_definition.keras_model import build_keras_model
+    with command_line.signals_deferred():
+        from model_definition.keras_model import build_keras_model
 
     return build_keras_model(source.architecture, source.weights)
 
@@ -167,6 +168,7 @@ def _predict_with(model: keras.Model) -> Predict:
 def _import_keras() -> keras:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     command_line.import_tensorflow()
-    import keras
+    with command_line.signals_deferred():
+        import keras
 
     return keras

@@ -24,6 +24,20 @@ import numpy as np
 model = keras.models.load_model({file})
 probabilities = model.predict(images)
 """
+_LOAD_H5 = """\
+import h5py
+import keras
+import numpy as np
+
+{images}
+model = keras.models.load_model({file})
+probabilities = model.predict(images)
+
+with h5py.File({file}) as file:  # To go on training: Keras itself leaves this state where it is.
+    if "optimizer" in file:
+        model.optimizer.build(model.trainable_variables)
+        model.optimizer.load_own_variables(file["optimizer/vars"])
+"""
 _BUILD_FROM_JSON = """\
 from pathlib import Path
 
@@ -112,7 +126,7 @@ FORMATS: tuple[Format, ...] = (
         keras_files.write_h5,
         keras_files.load_h5,
         _FLOAT32,
-        _LOAD_KERAS,
+        _LOAD_H5,
     ),
     Format(
         "json",
