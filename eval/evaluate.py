@@ -45,9 +45,8 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Evaluates as the flags say and prints the result."""
     values = flags.FLAGS
+    _refuse_unused(values)
     run = load_run(Path(values.logdir))
-    if values.watch and values.checkpoint_path:
-        raise UserError("--watch evaluates every checkpoint; leave --checkpoint_path out")
     data_dir = Path(values.data_dir or run.data_dir)
     if values.data_dir is None and not data_dir.is_dir():
         raise UserError(
@@ -94,6 +93,18 @@ def main(argv: list[str]) -> None:
         print(text, flush=True)
         (run.logdir / folder).mkdir(exist_ok=True)
         write_summaries(run.logdir / folder, evaluation)
+
+
+def _refuse_unused(values: flags.FlagValues) -> None:
+    """Refuses flags that would change nothing, since whoever gave them expects that they do."""
+    for name, used, reason in (
+        ("checkpoint", not values.watch, "--watch evaluates every checkpoint"),
+        ("checkpoint_path", not values.watch, "--watch evaluates every checkpoint"),
+        ("checkpoint", not values.checkpoint_path, "--checkpoint_path names one already"),
+        ("watch_timeout", values.watch, "only --watch waits"),
+    ):
+        if values[name].present and not used:
+            raise UserError(f"{reason}; leave --{name} out")
 
 
 def watch_checkpoints(run: Run, *, timeout: float) -> Iterator[Path]:

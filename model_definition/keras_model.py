@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from model_definition.architecture import IMAGES, Architecture, Layer
-from model_definition.keras_words import ACTIVATIONS, INITIALIZERS, VARIABLES, auto_scale
+from model_definition.initializers import auto_scale
+from model_definition.keras_words import ACTIVATIONS, INITIALIZERS, VARIABLES
 
 # Whatever backend the user's own settings name: TensorFlow is the one that is installed.
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -167,17 +168,21 @@ def _weights_options(architecture: Architecture, layer: Layer, *kernels: str) ->
     options = layer.options
     common: dict[str, Any] = {"use_bias": options["bias"], "name": layer.name}
     for kernel in kernels:
-        common[f"{kernel}_initializer"] = _initializer(architecture, layer)
+        common[f"{kernel}_initializer"] = _initializer(architecture, layer, kernel)
         # TF-Slim adds l2 / 2 times the sum of squares, Keras l2 times.
         l2 = options["l2"]
         common[f"{kernel}_regularizer"] = keras.regularizers.L2(l2 / 2) if l2 else None
     return common
 
 
-def _initializer(architecture: Architecture, layer: Layer) -> keras.initializers.Initializer:
+def _initializer(
+    architecture: Architecture, layer: Layer, kernel: str
+) -> keras.initializers.Initializer:
     word = layer.options["initializer"]
     if word in INITIALIZERS:
         return getattr(keras.initializers, INITIALIZERS[word])()
+    if kernel == "depthwise":  # Keras counts every channel as an input of each of them.
+        return _variance(float(layer.input_shape[-1]))
     following = architecture.layers[architecture.layers.index(layer) + 1 :]
     activation = layer.options.get("activation", "none")
     return _variance(auto_scale(layer.kind, activation, following[0].kind if following else ""))

@@ -40,20 +40,3 @@ VARIABLES: Mapping[str, Mapping[str, str]] = {
         "moving_variance": "moving_variance",
     },
 }
-
-
-def auto_scale(kind: str, activation: str, next_kind: str) -> float:
-    """Returns what `initializer=auto` means, as `network.py` has it.
-
-    Args:
-      kind: of the layer.
-      activation: its own.
-      next_kind: the kind of the layer that follows, which may be its activation.
-
-    Returns:
-      The scale of Keras's `VarianceScaling`: the variance of the weights times their inputs.
-    """
-    if kind == "output":
-        return 0.01
-    word = next_kind if activation == "none" else activation
-    return 2.0 if word in ("relu", "leaky_relu", "elu", "gelu", "swish") else 1.0

@@ -15,6 +15,7 @@ import tf_slim as slim
 
 from model_definition.architecture import IMAGES, Architecture, Layer
 from model_definition.batch_norm import batch_norm
+from model_definition.initializers import auto_scale
 from model_definition.layer_kinds import ACTIVATIONS
 
 
@@ -108,20 +109,11 @@ class _Context:
         """Returns the seed of a scope, made of its name so that other layers may come and go."""
         return (self.seed + zlib.crc32(name.encode())) % 2**63
 
-    def initial_scale(self, layer: Layer) -> float:
-        """Returns the variance of initial weights, times their inputs, where it is left to us.
-
-        2 keeps the variance of what passes a ReLU (He et al. 2015,
-        https://arxiv.org/abs/1502.01852), and about that of its like; 1 that of a linear layer.
-        Small weights of `output` make all classes about as probable at first.
-        """
-        if layer.kind == "output":
-            return 0.01
-        activation = layer.options["activation"]
-        if activation == "none":  # It may follow as a line of its own.
-            layers = self.architecture.layers
-            activation = layers[layers.index(layer) + 1].kind
-        return 2.0 if activation in ("relu", "leaky_relu", "elu", "gelu", "swish") else 1.0
+    def auto_scale_of(self, layer: Layer) -> float:
+        """Returns the variance of initial weights, times their inputs, where it is left to us."""
+        following = self.architecture.layers[self.architecture.layers.index(layer) + 1 :]
+        activation = layer.options.get("activation", "none")
+        return auto_scale(layer.kind, activation, following[0].kind if following else "")
 
 
 _INITIALIZERS = {  # (scale, what it is divided by, distribution)
@@ -136,7 +128,7 @@ _INITIALIZERS = {  # (scale, what it is divided by, distribution)
 def _initializer(layer: Layer, context: _Context, part: int = 0) -> Callable[..., tf.Tensor]:
     """Returns the initialiser of a layer's weights; `part` tells two kinds of them apart."""
     # Nothing but the pointwise convolution follows the depthwise one.
-    scale = 1.0 if part == _DEPTHWISE else context.initial_scale(layer)
+    scale = 1.0 if part == _DEPTHWISE else context.auto_scale_of(layer)
     auto = (scale, "fan_in", "normal")
     kind = _INITIALIZERS.get(layer.options["initializer"], auto)
     return _scaled(*kind, seed=context.seed_of(layer.name), part=part)

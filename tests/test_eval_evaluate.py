@@ -230,9 +230,28 @@ def test_watch_gives_up(run):
         list(watched)
 
 
-def test_watch_takes_no_checkpoint_path(run, capsys):
-    with pytest.raises(UserError, match="--watch evaluates every checkpoint; leave --checkpoint_"):
-        evaluate_json(run, capsys, watch=True, checkpoint_path="model.ckpt-10")
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            ["--watch", "--checkpoint_path=model.ckpt-10"],
+            "--watch evaluates every checkpoint; leave --checkpoint_path out",
+        ),
+        (
+            ["--watch", "--checkpoint=last"],
+            "--watch evaluates every checkpoint; leave --checkpoint out",
+        ),
+        (
+            ["--checkpoint=best", "--checkpoint_path=model.ckpt-10"],
+            "--checkpoint_path names one already; leave --checkpoint out",
+        ),
+        (["--watch_timeout=5"], "only --watch waits; leave --watch_timeout out"),
+    ],
+)
+def test_flags_that_would_change_nothing_are_refused(run, run_script, given, message):
+    done = run_script("eval/evaluate.py", f"--logdir={run.logdir}", *given)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"evaluate.py: {message}\n"
 
 
 def test_scripts_watching_and_in_words(run, start_script, run_script):

@@ -26,13 +26,17 @@ SHARED_OF_DATA_PREP = {"schema", "tfrecord", "damage", "command_line"}
 # Slow to import, so only the functions of a script that need them may do it.
 HEAVY = {
     "ai_edge_litert",
+    "h5py",
     "keras",
     "matplotlib",
+    "onnx",
+    "onnxruntime",
     "PIL",
     "requests",
     "scipy",
     "tensorboard",
     "tensorflow",
+    "tf2onnx",
     "tf_slim",
     "urllib3",
 }

@@ -330,6 +330,17 @@ def test_checkpoints_without_a_description_are_refused(data_dir, model, tmp_path
     )
 
 
+def test_imported_run_is_not_trained_over(data_dir, model, uninterrupted, tmp_path):
+    logdir = tmp_path / "imported"
+    shutil.copytree(uninterrupted / "best", logdir / "best")
+    with pytest.raises(
+        UserError,
+        match=r"best/model\.ckpt-\d+ and no checkpoint to go on from, as a run that was imported; ",
+    ):
+        train(make_config(model, **RANDOM), data_dir=data_dir, logdir=logdir)
+    assert [path.name for path in logdir.iterdir()] == ["best"]
+
+
 def test_run_whose_checkpoints_are_all_damaged_is_refused(
     data_dir, model, uninterrupted, tmp_path, capsys
 ):

@@ -70,6 +70,11 @@ def start_or_resume(run: Run, manifest: Manifest) -> Path | None:
             f"{run.logdir}: holds checkpoints but no {run_dir.RUN_NAME}, so nothing says what "
             "they are; name another --logdir"
         )
+    if not checkpoints and (imported := list_checkpoints(run.logdir / run_dir.BEST_NAME)):
+        raise UserError(
+            f"{run.logdir}: holds {imported[0]} and no checkpoint to go on from, as a run that was "
+            "imported; name another --logdir, so that it is kept"
+        )
     if not checkpoints:  # Nothing was trained here yet, so there is nothing that must fit.
         write_run(run)
         return None

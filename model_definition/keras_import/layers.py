@@ -14,7 +14,8 @@ from model_definition.keras_import.options import (
     read_activation,
     read_number,
 )
-from model_definition.keras_words import INITIALIZERS, auto_scale
+from model_definition.initializers import auto_scale
+from model_definition.keras_words import INITIALIZERS
 from model_definition.layer_kinds import LAYER_KINDS
 
 
