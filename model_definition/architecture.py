@@ -135,6 +135,9 @@ def load_architecture(
     """
     names = sorted(path.stem for path in ZOO.glob("*.txt"))
     path = ZOO / f"{model}.txt" if model in names else Path(model)
+    if path.is_dir():
+        inside = path / MODEL_NAME if (path / MODEL_NAME).is_file() else "a text file"
+        raise UserError(f"model {model!r}: expected a file, found a folder; name {inside}")
     if not path.is_file():
         raise UserError(
             f"model {model!r}: found neither a network of the zoo nor a file of that name"

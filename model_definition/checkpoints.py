@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import tensorflow as tf
@@ -81,7 +82,7 @@ def choose_checkpoint(run: Run, which: str) -> Path:
         if not found:
             raise UserError(
                 f"{run.logdir}: no checkpoint yet; wait for the first one, or train with "
-                f"python train/train_lenet.py --logdir={run.logdir}"
+                f"python train/train_lenet.py --logdir={shlex.quote(str(run.logdir))}"
             )
         checkpoint = found[0]
     else:
@@ -92,10 +93,11 @@ def choose_checkpoint(run: Run, which: str) -> Path:
             raise UserError(f"{checkpoint}: no such checkpoint; name one such as model.ckpt-1000")
     damage = find_damage(checkpoint)
     if damage:
-        raise UserError(
-            f"{checkpoint}: this checkpoint cannot be read ({damage}); remove its files to use the "
-            "one before it, or name another with evaluate.py --checkpoint_path"
-        )
+        remedy = {
+            "best": "take the last one with --checkpoint=last",
+            "last": "remove its files to use the one before it",
+        }.get(which, "name another")
+        raise UserError(f"{checkpoint}: this checkpoint cannot be read ({damage}); {remedy}")
     return checkpoint
 
 

@@ -167,6 +167,11 @@ def _check_output(text: str, file_format: str) -> Path:
     if not output.parent.is_dir():
         raise UserError(f"--output={text}: there is no folder {output.parent}; create it first")
     ending = output.suffix.removeprefix(".").lower()
+    if ending in ("pdf", "jpg", "jpeg", "gif", "webp", "html"):
+        raise UserError(
+            f"--output={text}: {ending} is none of the formats; they are {', '.join(FORMATS)}"
+        )
+    ending = {"yml": "yaml", "txt": "text"}.get(ending, ending)
     if ending in FORMATS and ending != file_format:
         raise UserError(
             f"--output={text}: expected a name for {file_format}, found one for {ending}; "

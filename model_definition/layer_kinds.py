@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from model_definition.mistakes import MistakeFound
+from model_definition.mistakes import MistakeFound, or_list
 
 Shape = tuple[int, ...]  # (height, width, channels) of one image, or (units,) once it is flat
 Options = Mapping[str, Any]
@@ -90,7 +90,7 @@ def _parse_positive(text: str) -> float:
 
 def _choice(*words: str) -> Value:
     # `index` raises the ValueError of a word that is not one of them.
-    return Value(" or ".join(words), lambda text: words[words.index(text)], words)
+    return Value(or_list(words), lambda text: words[words.index(text)], words)
 
 
 COUNT = Value(f"a whole number from 1 to {MAX_COUNT:,}", parse_count)

@@ -102,5 +102,6 @@ def or_list(words: Iterable[str]) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns ` (did you mean …?)` with the known word that is most alike, or nothing."""
-    matches = difflib.get_close_matches(word[:40].lower(), list(known), n=1, cutoff=0.5)
+    others = [other for other in known if other != word]
+    matches = difflib.get_close_matches(word[:40].lower(), others, n=1, cutoff=0.5)
     return f" (did you mean {matches[0]}?)" if matches else ""

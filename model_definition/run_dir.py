@@ -6,7 +6,8 @@
     checkpoint, model.ckpt-N.* the last checkpoints, with the optimiser's state
     best/                      the best checkpoint on validation, weights alone
     train/ validation/ test/   TensorBoard's event files
-    export/model.tflite        the LiteRT model that prediction runs
+    export/model.tflite        the LiteRT model that prediction runs, its sha256 beside it
+    export/…                   what predict/export.py made, unless it was told another folder
 
 Evaluation and prediction take everything from here, so no flag has to be repeated.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,6 +64,11 @@ class Run:
     versions: Mapping[str, str]
 
     @property
+    def is_imported(self) -> bool:
+        """Whether the weights came from elsewhere, so that nothing tells how they were trained."""
+        return not self.config
+
+    @property
     def export_path(self) -> Path:
         """Where the LiteRT model is; training writes it at its end."""
         return self.logdir / EXPORT_PATH
@@ -90,8 +97,11 @@ def write_run(run: Run) -> None:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file under a temporary name and renames it; text becomes UTF-8."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_run(logdir: Path) -> Run:
@@ -111,7 +121,7 @@ def load_run(logdir: Path) -> Run:
         what = "no such run folder" if not logdir.is_dir() else f"holds no {RUN_NAME}, so no run"
         raise UserError(
             f"{logdir}: {what}; name one with --logdir, or train one with "
-            f"python train/train_lenet.py --logdir={logdir}"
+            f"python train/train_lenet.py --logdir={shlex.quote(str(logdir))}"
         )
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))

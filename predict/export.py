@@ -148,11 +148,12 @@ def export_all(
       The exports, and for each format that failed why.
     """
     from predict.exports.card import write_card
-    from predict.exports.exporting import export, record_exports
+    from predict.exports.exporting import export, read_exports, record_exports
 
     exports: list[Export] = []
     errors: dict[str, str] = {}
     output_dir = staging.parent
+    earlier = read_exports(output_dir, source.run, source.name)
     for format in formats:
         try:
             exports.append(export(source, format, staging, reference))
@@ -160,7 +161,7 @@ def export_all(
             errors[format.name] = str(error)
             log(f"export.py: {error}")
             continue
-        present = record_exports(output_dir, source.name, exports)
+        present = record_exports(output_dir, source.name, [*earlier, *exports])
         card = write_card(source, present)
         write_atomically(output_dir / f"{source.name}.md", card)
         if not quiet:

@@ -15,6 +15,7 @@ from model_definition.network import build_network
 from model_definition.run_dir import Run, write_run
 from predict.exports.exporting import Reference
 from predict.exports.formats import ExportSource
+from tests.train_fixtures import make_config
 
 v1 = tf.compat.v1
 MODEL = "conv 4 3x3\nmaxpool 2x2\nflatten\ndense 7\ndropout 0.5\noutput\n"
@@ -73,7 +74,7 @@ def make_run(logdir: Path, data_dir: Path, manifest: Manifest, text: str = MODEL
         image_shape=manifest.image_shape,
         image_preparation=manifest.image_preparation,
         class_names=manifest.class_names,
-        config={"train_splits": "train"},
+        config=make_config("tiny").to_json(),
         versions={"tensorflow": tf.__version__},
     )
     write_run(run)

@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -150,15 +151,23 @@ def test_run_without_a_checkpoint_is_refused(run, which):
     )
 
 
-def test_damaged_choice_is_refused(run):
+@pytest.mark.parametrize(
+    ("which", "remedy"),
+    [
+        ("last", "remove its files to use the one before it"),
+        ("best", "take the last one with --checkpoint=last"),
+        ("model.ckpt-3", "name another"),
+    ],
+)
+def test_damaged_choice_is_refused(run, which, remedy):
     write_checkpoints(run.logdir, 3)
-    os.truncate(run.logdir / "model.ckpt-3.data-00000-of-00001", 10)
+    shutil.copytree(run.logdir, run.logdir / "best")
+    for folder in (run.logdir, run.logdir / "best"):
+        os.truncate(folder / "model.ckpt-3.data-00000-of-00001", 10)
     with pytest.raises(
-        UserError,
-        match=r"ckpt-3: this checkpoint cannot be read \(.*\); remove its files to use the one "
-        r"before it, or name another with evaluate\.py --checkpoint_path$",
+        UserError, match=rf"ckpt-3: this checkpoint cannot be read \(.*\); {remedy}$"
     ):
-        choose_checkpoint(run, "last")
+        choose_checkpoint(run, which)
 
 
 @pytest.mark.parametrize("averages", [False, True])

@@ -35,7 +35,7 @@ def describe(source, name):
     [format] = [format for format in FORMATS if format.name == name]
     file = format.filename(source.name) + ("/1" if format.is_versioned else "")
     comparison = Comparison(1000, 1.25e-7, 2, 0.0) if format.load else None
-    return Export(name, file, 1234567, 5, "validation", comparison)
+    return Export(name, file, "digest of the run", 1234567, 5, "validation", comparison)
 
 
 def test_examples_run_in_the_folder(source, tmp_path):
@@ -59,6 +59,14 @@ def test_examples_run_in_the_folder(source, tmp_path):
     assert done.stdout.count(" True\n") == len(examples)
 
 
+def test_card_of_an_imported_run_claims_no_training(source):
+    run = dataclasses.replace(source.run, config={}, model="cnn.keras")
+    card = write_card(dataclasses.replace(source, run=run), [describe(source, "onnx")])
+    assert "An image classifier of 5 classes, imported from the Keras model cnn.keras: 831 " in card
+    assert "- trained on: not known\n- classes, those of tiny, in the order of the prob" in card
+    assert "trained on tiny" not in card
+
+
 def test_card_says_what_the_run_says(source):
     card = write_card(source, [describe(source, "onnx"), describe(source, "text")])
     for line in (
@@ -71,7 +79,7 @@ def test_card_says_what_the_run_says(source):
         "0.01000",
         '| `my "7" net.onnx` | onnx | 1,234,567 | 5 | 1.2e-07 | 2 of 1,000 (validation) |',
         '| `my "7" net.txt` | text | 1,234,567 | 5 |  |  |',
-        'Train it again: `train_lenet.py --model="my \\"7\\" net.txt"`.',
+        "Train it again: `train_lenet.py --model='my \"7\" net.txt'`.",
     ):
         assert line in card.split("\n"), card
     assert "uint8 [n, 13, 9, 3] from 0 to 255 (three channels, red, green and blue)" in card

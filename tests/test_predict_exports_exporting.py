@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,13 @@ from data_prep.command_line import UserError
 from data_prep.schema import load_manifest
 from predict.exports import check
 from predict.exports.check import Comparison
-from predict.exports.exporting import Export, export, record_exports
+from predict.exports.exporting import (
+    Export,
+    export,
+    identify_run,
+    read_exports,
+    record_exports,
+)
 from predict.exports.output_folder import open_output
 from predict.exports.table import find_format
 from tests.export_fixtures import EVERY_KIND, make_run, make_source, write_checkpoint
@@ -209,33 +214,51 @@ def test_what_a_killed_export_left_is_cleared(tmp_path, made):
     assert os.listdir(tmp_path) == ["net.onnx"]
 
 
-def make_export(format="onnx", file="net.onnx", **changes):
+def make_export(run, format="onnx", file="net.onnx", **changes):
     comparison = Comparison(23, 1e-7, 0, 0.0)
     return Export(
         **{
-            **{"format": format, "file": file, "num_bytes": 5, "step": 5},
+            **{"format": format, "file": file, "run": identify_run(run)},
+            **{"num_bytes": 5, "step": 5},
             **{"compared_on": "validation", "comparison": comparison},
             **changes,
         }
     )
 
 
-def test_list_of_exports_has_the_last_of_each_format_that_is_there(tmp_path):
-    old, new = make_export(), make_export(num_bytes=6)
-    text = make_export("text", "net.txt", comparison=None)
+def test_list_of_exports_has_the_last_of_each_format_that_is_there(tmp_path, run):
+    old, new = make_export(run), make_export(run, num_bytes=6)
+    text = make_export(run, "text", "net.txt", comparison=None)
     for name in ("net.onnx", "net.txt"):
         (tmp_path / name).touch()
-    assert record_exports(tmp_path, "net", [old]) == [old]
-    assert record_exports(tmp_path, "net", [text]) == [old, text]
-    assert record_exports(tmp_path, "net", [new]) == [new, text]
+    assert record_exports(tmp_path, "net", [old, text, new]) == [new, text]
+    assert read_exports(tmp_path, run, "net") == [new, text]
     (tmp_path / "net.onnx").unlink()
-    assert record_exports(tmp_path, "net", []) == [text]
-    [entry] = json.loads((tmp_path / "net-exports.json").read_text())
-    assert entry["file"] == "net.txt"
+    assert read_exports(tmp_path, run, "net") == [text]
+    assert read_exports(tmp_path, run, "other") == []
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{}x", '[{"comparison": null, "a": 1}]'])
-def test_damaged_list_of_exports_is_named(tmp_path, text):
+def test_exports_of_another_run_of_the_same_name_leave_the_list(tmp_path, run, capsys):
+    (tmp_path / "net.onnx").touch()
+    record_exports(tmp_path, "net", [make_export(run)])
+    other = dataclasses.replace(run, config={**run.config, "seed": 77})
+    assert read_exports(tmp_path, other, "net") == []
+    message = f"{tmp_path}/net.onnx: of another run; it leaves the card of this one\n"
+    assert capsys.readouterr().err == message
+
+
+WRONG_TYPES = {"file": 5, "num_bytes": "many", "format": "of-a-later-version"}
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{}x", "{}", '{"exports": [{"comparison": null}]}'])
+def test_damaged_list_of_exports_is_named(tmp_path, run, text):
     (tmp_path / "net-exports.json").write_text(text)
     with pytest.raises(UserError, match=r"net-exports\.json: not a list of exports; remove it"):
-        record_exports(tmp_path, "net", [make_export()])
+        read_exports(tmp_path, run, "net")
+
+
+@pytest.mark.parametrize("name", WRONG_TYPES)
+def test_damaged_entry_of_the_list_is_named(tmp_path, run, name):
+    record_exports(tmp_path, "net", [make_export(run, **{name: WRONG_TYPES[name]})])
+    with pytest.raises(UserError, match=r"net-exports\.json: not a list of exports; remove it"):
+        read_exports(tmp_path, run, "net")

@@ -263,8 +263,8 @@ def test_what_keras_cannot_keep_is_told(trained, capsys):
     assert model.optimizer.global_clipnorm == 2.0
     assert model.loss.label_smoothing == 0.1
     assert capsys.readouterr().err == (
-        "weight decay: Keras cannot keep in a file that biases are left out; it shrinks them\n"
-        "label smoothing: Keras has it for one-hot labels only, so train on those\n"
+        "Keras: a file cannot keep that weight decay leaves biases out; it shrinks them\n"
+        "Keras: it has label smoothing for one-hot labels only, so train on those\n"
     )
     compiled(with_config(trained, optimizer="sgd", schedule="cosine"))
     assert capsys.readouterr().err == ""
@@ -276,7 +276,7 @@ def test_momentum_under_a_changing_rate_is_told(tmp_path, capsys):
     config = make_config("tiny", optimizer="momentum", schedule="cosine", **EPOCHS)
     trained = train_and_go_on(tmp_path / "run", PLAIN, config, total_steps=20, data_dir=data_dir)
     model = compiled(trained.source)
-    assert "momentum: Keras keeps past rates in its velocity" in capsys.readouterr().err
+    assert "Keras: momentum keeps past rates in its velocity" in capsys.readouterr().err
     model.jit_compile = False
     np.testing.assert_allclose(go_on_in_keras(model)[:2], trained.next_losses[:2], rtol=1e-4)
 

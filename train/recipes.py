@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 
 from data_prep.command_line import UserError, log
-from model_definition.mistakes import did_you_mean
+from model_definition.mistakes import did_you_mean, split_lines
 from train.config import make_config, training_flags, unused_flags
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
@@ -143,7 +143,7 @@ def _parse(text: str, known: flags.FlagValues) -> tuple[dict[str, Any], list[tup
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}  # where each flag stands
     mistakes: list[tuple[int, str]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(split_lines(text), start=1):
         flag = re.split(r"(?:^|\s)#", line)[0].strip()
         if not flag:
             continue
@@ -157,6 +157,8 @@ def _parse(text: str, known: flags.FlagValues) -> tuple[dict[str, Any], list[tup
             continue
         lines[name] = number
         values[name] = values[name] + value if name in values else value
+    if not lines and not mistakes:
+        mistakes.append((1, "found no flag; a recipe has one a line, such as --batch_size=64"))
     if not mistakes:  # Each flag is right, now all of them together.
         for name, where in unused_flags(values).items():
             mistakes.append((lines[name], f"--{name} belongs to {where}; leave it out"))

@@ -7,6 +7,7 @@ the same flags, it goes on where it stopped, and ends with the very weights of a
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -119,9 +120,10 @@ def main(argv: list[str]) -> int:
         if best:
             print(f"best on validation: {best.accuracy:.2%} at step {best.step:,}")
         print("next:")
-        print(f"  python eval/evaluate.py --logdir={logdir}")
-        print(f"  python predict/predict.py --logdir={logdir} --url=URL")
-        print(f"  tensorboard --logdir {Path(logdir).parent}")
+        quoted = shlex.quote(str(logdir))
+        print(f"  python eval/evaluate.py --logdir={quoted}")
+        print(f"  python predict/predict.py --logdir={quoted} --url=URL")
+        print(f"  tensorboard --logdir {shlex.quote(str(Path(logdir).parent))}")
     return EXIT_STOPPED if result.stopped_by_signal else 0
 
 

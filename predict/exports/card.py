@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import shlex
 from collections.abc import Sequence
 
 from data_prep.command_line import UserError
@@ -24,7 +25,7 @@ _SERVING = """\
 TensorFlow Serving takes the folder as it is, and over REST files as base64:
 
 ```sh
-docker run -p 8501:8501 -v "$PWD/{name}:/models/{name}" -e MODEL_NAME={name} tensorflow/serving &
+docker run -p 8501:8501 -v "$PWD"/{name}:/models/{name} -e MODEL_NAME={name} tensorflow/serving &
 digit=$(base64 < digit.png | tr -d '\\n')
 curl http://localhost:8501/v1/models/{name}:predict -d \\
   "{{\\"signature_name\\": \\"image_bytes\\", \\"instances\\": [{{\\"b64\\": \\"$digit\\"}}]}}"
@@ -70,18 +71,27 @@ def write_card(source: ExportSource, exports: Sequence[Export]) -> str:
 
 def _describe_model(source: ExportSource) -> str:
     run, architecture = source.run, source.architecture
+    origin = f"trained on {run.dataset_name} with TensorFlow and TF-Slim"
+    if run.is_imported:
+        origin = f"imported from the Keras model {run.model}"
     return (
-        f"An image classifier of {len(run.class_names)} classes, trained on "
-        f"{run.dataset_name} with TensorFlow and TF-Slim: {architecture.num_parameters:,} "
-        f"parameters, {architecture.multiply_adds:,} multiply-adds an image."
+        f"An image classifier of {len(run.class_names)} classes, {origin}: "
+        f"{architecture.num_parameters:,} parameters, {architecture.multiply_adds:,} "
+        "multiply-adds an image."
     )
 
 
 def _describe_data(run: Run) -> str:
+    if run.is_imported:
+        return (
+            "- trained on: not known\n"
+            f"- classes, those of {run.dataset_name}, in the order of the probabilities: "
+            f"`{_quote(run.class_names)}`"
+        )
     return (
         f"- dataset: {run.dataset_name}\n"
         f"- digest of its records: {run.dataset_digest}\n"
-        f"- trained on: {run.config.get('train_splits', 'train')}\n"
+        f"- trained on: {run.config['train_splits']}\n"
         f"- classes, in the order of the probabilities: `{_quote(run.class_names)}`"
     )
 
@@ -143,7 +153,7 @@ def _show_call(source: ExportSource, export: Export, exports: Sequence[Export]) 
     format, name = find_format(export.format), source.name
     title = f"### {format.name}: `{export.file}`\n\n"
     if format.load is None:
-        return f"{title}Train it again: `train_lenet.py --model={_quote(export.file)}`."
+        return f"{title}Train it again: `train_lenet.py --model={shlex.quote(export.file)}`."
     if format.checked_with is None:
         beside = ""
     elif format.checked_with in {other.format for other in exports}:
@@ -153,7 +163,7 @@ def _show_call(source: ExportSource, export: Export, exports: Sequence[Export]) 
     height, width, channels = source.run.image_shape
     images = f"images = np.zeros([1, {height}, {width}, {channels}], np.uint8)  # your own"
     code = format.example.format(file=_quote(export.file), beside=beside, images=images)
-    serving = "\n" + _SERVING.format(name=name) if format.is_versioned else ""
+    serving = "\n" + _SERVING.format(name=shlex.quote(name)) if format.is_versioned else ""
     return f"{title}```python\n{code}```\n{serving}"
 
 

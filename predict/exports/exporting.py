@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -10,13 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from data_prep.command_line import UserError
+from data_prep.command_line import UserError, log
 from model_definition.checkpoints import checkpoint_step, find_damage
-from model_definition.run_dir import write_atomically
+from model_definition.run_dir import Run, write_atomically
 from predict.exports.check import Comparison, compare, predict_apart
 from predict.exports.formats import ExportSource, Format
 from predict.exports.table import find_format
@@ -29,6 +31,7 @@ class Export:
     Attributes:
       format: its format's name.
       file: its path within the output folder.
+      run: tells its run from others, from `identify_run`.
       num_bytes: the size of the file, or of all files in the folder.
       step: the checkpoint's training step.
       compared_on: the split whose images it was compared on.
@@ -37,6 +40,7 @@ class Export:
 
     format: str
     file: str
+    run: str
     num_bytes: int
     step: int
     compared_on: str
@@ -87,6 +91,7 @@ def export(source: ExportSource, format: Format, staging: Path, reference: Refer
     return Export(
         format=format.name,
         file=str(final.relative_to(staging.parent)),
+        run=identify_run(source.run),
         num_bytes=_size_of(final),
         step=checkpoint_step(source.checkpoint),
         compared_on=reference.split,
@@ -162,36 +167,68 @@ def _size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def record_exports(output_dir: Path, name: str, exports: list[Export]) -> list[Export]:
-    """Adds exports to the list of those in a folder.
+def identify_run(run: Run) -> str:
+    """Returns a digest of what was trained, on what and how, wherever the run folder is."""
+    facts = [run.architecture_text, run.dataset_digest, dict(run.config)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def read_exports(output_dir: Path, run: Run, name: str) -> list[Export]:
+    """Reads the list of a run's exports in a folder.
 
     Args:
       output_dir: the folder.
+      run: the run; what another one of the same name left there is named in the log and left out.
       name: what their names begin with.
-      exports: the new ones.
 
     Returns:
-      All that are in the folder: of each format the last one, in the order in which formats came.
+      Those that are still there, in the order in which they came.
 
     Raises:
       UserError: the list is damaged.
     """
-    path = output_dir / f"{name}-exports.json"
-    known = {export.format: export for export in [*_read_exports(path), *exports]}
-    present = [export for export in known.values() if (output_dir / export.file).exists()]
-    text = json.dumps([asdict(export) for export in present], indent=1, ensure_ascii=False)
-    write_atomically(path, text + "\n")
-    return present
-
-
-def _read_exports(path: Path) -> list[Export]:
+    path = output_dir / _list_name(name)
     if not path.is_file():
         return []
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        for entry in entries:
-            if entry["comparison"] is not None:
-                entry["comparison"] = Comparison(**entry["comparison"])
-        return [Export(**entry) for entry in entries]
-    except (ValueError, KeyError, TypeError) as error:
+        listed = [_read_export(entry) for entry in entries["exports"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a list of exports; remove it, and export again") from error
+    present = [export for export in listed if (output_dir / export.file).exists()]
+    for export in present:
+        if export.run != identify_run(run):
+            log(f"{output_dir / export.file}: of another run; it leaves the card of this one")
+    return [export for export in present if export.run == identify_run(run)]
+
+
+def _read_export(entry: dict[str, Any]) -> Export:
+    comparison = entry.pop("comparison")
+    found = Export(**entry, comparison=Comparison(**comparison) if comparison else None)
+    find_format(found.format)  # ValueError where a later version knew more of them
+    numbers = (found.num_bytes, found.step)
+    if not isinstance(found.file, str) or not all(isinstance(number, int) for number in numbers):
+        raise TypeError(found)
+    return found
+
+
+def record_exports(output_dir: Path, name: str, exports: list[Export]) -> list[Export]:
+    """Writes the list of a run's exports in a folder.
+
+    Args:
+      output_dir: the folder.
+      name: what their names begin with.
+      exports: those that were there and the new ones.
+
+    Returns:
+      Of each format the last one, in the order in which formats came.
+    """
+    present = list({export.format: export for export in exports}.values())
+    document = {"exports": [asdict(export) for export in present]}
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    write_atomically(output_dir / _list_name(name), text + "\n")
+    return present
+
+
+def _list_name(name: str) -> str:
+    return f"{name}-exports.json"

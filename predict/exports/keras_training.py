@@ -35,6 +35,11 @@ _SLOTS: Mapping[str, Mapping[str, str]] = {
 }
 
 
+def _tell(message: str) -> None:
+    """Logs what becomes of a run's training in Keras."""
+    log(f"Keras: {message}")
+
+
 def compile_like_run(model: keras.Model, source: ExportSource) -> None:
     """Compiles a model with a run's loss and optimiser, and restores the optimiser's state.
 
@@ -43,24 +48,24 @@ def compile_like_run(model: keras.Model, source: ExportSource) -> None:
       source: the run and its checkpoint.
     """
     config = source.run.config
-    if "optimizer" not in config:
-        log("a run that was not trained here: exported without a loss and an optimiser")
+    if source.run.is_imported:
+        _tell("a run that was not trained here: exported without a loss and an optimiser")
         return
     checkpoint = _find_training_checkpoint(source)
     step = checkpoint_step(source.checkpoint)
     rate = _choose_rate(source.run, step)
     rate_now = rate if isinstance(rate, float) else float(rate(step))
     if checkpoint is None:
-        log(
+        _tell(
             f"{source.checkpoint}: no training checkpoint has the same weights, so the optimiser "
             f"starts anew, at the constant learning rate {rate_now:.3g}"
         )
         rate = rate_now
     if config["weight_decay"]:
-        log("weight decay: Keras cannot keep in a file that biases are left out; it shrinks them")
+        _tell("a file cannot keep that weight decay leaves biases out; it shrinks them")
     loss: Any = "sparse_categorical_crossentropy"
     if config["label_smoothing"]:
-        log("label smoothing: Keras has it for one-hot labels only, so train on those")
+        _tell("it has label smoothing for one-hot labels only, so train on those")
         loss = keras.losses.CategoricalCrossentropy(label_smoothing=config["label_smoothing"])
     optimizer = _make_optimizer(config, rate)
     model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
@@ -136,20 +141,24 @@ def _choose_rate(run: Run, step: int) -> _Rate:
     try:
         total_steps, steps_an_epoch = _count_steps(run)
     except UserError as error:
-        log(f"{error}; so the {schedule} learning rate is not known, and is {peak:.3g} throughout")
+        _tell(
+            f"{error}; so the {schedule} learning rate is not known, and is {peak:.3g} throughout"
+        )
         return peak
     one_cycle = schedule == "one_cycle"
     if warmup is None:
         warmup = int(_ONE_CYCLE_WARMUP * total_steps) if one_cycle else 0
     if schedule in ("one_cycle", "cosine") and step >= total_steps:
-        log(f"the {schedule} learning rate has ended at 0: further training has {peak:.3g} instead")
+        _tell(
+            f"the {schedule} learning rate has ended at 0: further training has {peak:.3g} instead"
+        )
         return peak
     if step < warmup and not one_cycle:
         now = peak * (step + 1) / warmup
-        log(f"Keras cannot go on with this warm-up: the learning rate stays {now:.3g}")
+        _tell(f"it cannot go on with this warm-up: the learning rate stays {now:.3g}")
         return now
     if config["optimizer"] == "momentum" and schedule != "constant":
-        log("momentum: Keras keeps past rates in its velocity; as the rate changes, steps differ")
+        _tell("momentum keeps past rates in its velocity; as the rate changes, steps differ")
     schedules = keras.optimizers.schedules
     if schedule == "exponential":
         at_step_0 = peak * config["decay_rate"] ** (-warmup / steps_an_epoch)

@@ -22,9 +22,9 @@ def write_text(source: ExportSource, path: Path) -> None:
     """
     architecture = source.architecture
     height, width, channels = architecture.image_shape
+    origin = "imported, for" if source.run.is_imported else "trained on"
     head = (
-        f"# The network of the run {source.name}, trained on "
-        f"{source.run.dataset_name}:\n"
+        f"# The network of the run {source.name}, {origin} {source.run.dataset_name}:\n"
         f"# {height}x{width}x{channels} images, {architecture.num_classes} classes, "
         f"{architecture.num_parameters:,} parameters.\n\n"
     )
