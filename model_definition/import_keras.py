@@ -4,16 +4,23 @@ The model becomes a text in the format of the zoo, with its weights beside it, s
 evaluated, used for prediction and exported as a run that was trained here. A layer that the format
 has no words for is named, and nothing is written. Of a .json file, which has no weights, the text
 is printed, or written to --output. No code in a file is ever run.
+
+--json prints one document instead: `model`, `keras_version`, `logdir` and `output`, each null where
+there is none, the `text` and the `notes`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import math
 import os
+import re
+import shlex
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +50,7 @@ def define_flags() -> None:
     flags.DEFINE_string("logdir", None, "The run folder to make. [runs/MODEL]")
     flags.DEFINE_string("data_dir", "data/mnist", "A dataset folder of the model's classes.")
     flags.DEFINE_string("output", None, "A file to write the text to, besides.")
+    flags.DEFINE_bool("json", False, "Prints one JSON document instead of text.")
 
 
 def main(argv: list[str]) -> None:
@@ -52,28 +60,71 @@ def main(argv: list[str]) -> None:
 
     values = flags.FLAGS
     path = Path(argv[0])
-    output = Path(values.output) if values.output else None
-    logdir = Path(values.logdir or f"runs/{path.name.partition('.')[0]}")
-    if output and output.exists():
-        raise UserError(f"{output}: exists already; name another file with --output")
+    output = None if values.output is None else _check_output(values.output)
     file = read_apart(path, load_keras_file, path)
-    if file.container == "json" and values.logdir:
+    if file.container == "json" and values.logdir is not None:
         raise UserError(f"{path}: holds no weights, so it makes no run; leave --logdir out")
+    logdir = None if file.container == "json" else _choose_logdir(path, values.logdir)
     translation = translate_file(file)
-    for note in translation.notes:
-        log(note)
     text = f"# From the Keras model {path.name!r}.\n{translation.text}"
-    if file.container != "json":
+    if logdir:
         manifest = load_manifest(Path(values.data_dir))
         import_run(file, translation, text, logdir, Path(values.data_dir), manifest)
-        print(f"imported {path} as {logdir}; next:")
-        print(f"  python eval/evaluate.py --logdir={logdir}")
-        print(f"  python predict/predict.py --logdir={logdir} --url=URL")
-    elif output is None:
-        print(text, end="")
     if output:
         write_atomically(output, text)
+    for note in translation.notes:
+        log(note)
+    if values.json:
+        document = {
+            "model": str(path),
+            "keras_version": file.version or None,
+            "logdir": str(logdir) if logdir else None,
+            "output": str(output) if output else None,
+            "text": text,
+            "notes": translation.notes,
+        }
+        print(json.dumps(document))
+        return
+    if logdir:
+        quoted = shlex.quote(str(logdir))
+        print(f"imported {path} as {logdir}; next:")
+        print(f"  python eval/evaluate.py --logdir={quoted}")
+        print(f"  python predict/predict.py --logdir={quoted} --url=URL")
+    if output:
         print(f"wrote {output}")
+    elif not logdir:
+        print(text, end="")
+
+
+def _check_output(text: str) -> Path:
+    """Returns the path to write the text to, if a file can be made there."""
+    output = Path(text)
+    if not output.name:
+        raise UserError(f"--output={text}: expected the name of a file, found none")
+    if output.exists():
+        raise UserError(f"{output}: exists already; name another file with --output")
+    if not output.parent.is_dir():
+        raise UserError(f"--output={text}: there is no folder {output.parent}; create it first")
+    try:
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except FileNotFoundError as error:
+        raise UserError(
+            f"--output={text}: no file can be made there; choose a folder on an ordinary disk"
+        ) from error
+    return output
+
+
+def _choose_logdir(path: Path, text: str | None) -> Path:
+    """Returns the run folder to make; without a flag it is named after the model."""
+    if text is None:
+        name = re.sub(r"\.(keras|h5|hdf5|json)$", "", path.name, flags=re.IGNORECASE)
+        where, logdir = str(path), Path("runs", name)
+    else:
+        name = Path(text).name
+        where, logdir = f"--logdir={text}", Path(text)
+    if name in ("", ".."):
+        raise UserError(f"{where}: gives the run no name; give one, such as --logdir=runs/mine")
+    return logdir
 
 
 def translate_file(file: KerasFile) -> Translation:
@@ -101,10 +152,6 @@ def translate_file(file: KerasFile) -> Translation:
         return translation
     except Inexpressible as error:
         raise UserError(f"{file.path}: cannot be expressed as a text: {error}") from None
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{file.path}: its configuration is not as Keras writes it; save the model again"
-        ) from error
 
 
 def import_run(
@@ -175,9 +222,14 @@ def _appearing(logdir: Path) -> Iterator[Path]:
     """
     if logdir.exists() and (not logdir.is_dir() or any(logdir.iterdir())):
         raise UserError(f"{logdir}: there is something already; name another folder with --logdir")
-    logdir.parent.mkdir(parents=True, exist_ok=True)
     staging = logdir.with_name(f".{logdir.name}.importing")
-    staging.mkdir(exist_ok=True)
+    try:
+        logdir.parent.mkdir(parents=True, exist_ok=True)
+        staging.mkdir(exist_ok=True)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{logdir}: no folder can be made there; choose one on an ordinary disk with --logdir"
+        ) from error
     descriptor = os.open(staging, os.O_RDONLY)
     try:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -205,39 +206,119 @@ def test_dataset_that_does_not_fit_is_refused(shape, units, message, manifest, t
 def test_script_makes_a_run_that_evaluates(model, tmp_path, run_script):
     data_dir = tmp_path / "data"
     write_dataset(data_dir)
-    model.save(tmp_path / "tiny.keras")
+    path = tmp_path / "tiny net v1.2.keras"
+    model.save(path)
     script = "model_definition/import_keras.py"
-    done = run_script(
-        script, tmp_path / "tiny.keras", f"--data_dir={data_dir}", "--output=tiny.txt", cwd=tmp_path
-    )
+    done = run_script(script, path, f"--data_dir={data_dir}", "--output=tiny.txt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"imported {tmp_path / 'tiny.keras'} as runs/tiny; next:\n")
+    assert done.stdout == (
+        f"imported {path} as runs/tiny net v1.2; next:\n"
+        "  python eval/evaluate.py --logdir='runs/tiny net v1.2'\n"
+        "  python predict/predict.py --logdir='runs/tiny net v1.2' --url=URL\n"
+        "wrote tiny.txt\n"
+    )
     assert done.stderr == (
         "there is no Rescaling(1/255), so it is taken to expect pixels of 0 to 1\n"
     )
     text = (tmp_path / "tiny.txt").read_text()
-    assert text == (tmp_path / "runs/tiny/model.txt").read_text()
-    assert text.startswith("# From the Keras model 'tiny.keras'.\nconv 4 3x3 padding=valid")
-    done = run_script("eval/evaluate.py", "--logdir=runs/tiny", "--json", cwd=tmp_path)
+    assert text == (tmp_path / "runs/tiny net v1.2/model.txt").read_text()
+    assert text.startswith(
+        "# From the Keras model 'tiny net v1.2.keras'.\nconv 4 3x3 padding=valid"
+    )
+    _, *command = shlex.split(done.stdout.splitlines()[1])
+    done = run_script(*command, "--json", cwd=tmp_path)
     facts = json.loads(done.stdout)
     assert facts["num_examples"] == 11
 
 
-def test_script_prints_the_text_of_json(tmp_path, run_script):
+@pytest.fixture
+def json_file(tmp_path) -> Path:
     path = tmp_path / "tiny.json"
     body = [layers.Flatten(), layers.Dense(5, activation="softmax")]
     path.write_text(keras.Sequential([keras.Input(IMAGE_SHAPE), *body]).to_json())
+    return path
+
+
+TEXT_OF_JSON = "# From the Keras model 'tiny.json'.\nflatten\noutput initializer=glorot_uniform\n"
+
+
+def test_script_prints_the_text_of_json(json_file, run_script):
     script = "model_definition/import_keras.py"
-    done = run_script(script, path)
+    done = run_script(script, json_file)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == (
-        "# From the Keras model 'tiny.json'.\nflatten\noutput initializer=glorot_uniform\n"
-    )
-    refused = run_script(script, path, "--logdir=runs/x", f"--output={path}.txt")
+    assert done.stdout == TEXT_OF_JSON
+    refused = run_script(script, json_file, "--logdir=runs/x", f"--output={json_file}.txt")
     assert "holds no weights, so it makes no run; leave --logdir out" in refused.stderr
 
 
-def test_file_that_exists_is_not_written_over(tmp_path, run_script):
-    done = run_script("model_definition/import_keras.py", "tiny.json", f"--output={tmp_path}")
+def test_script_prints_one_document(json_file, run_script):
+    output = json_file.with_suffix(".txt")
+    script = "model_definition/import_keras.py"
+    done = run_script(script, json_file, f"--output={output}", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "model": str(json_file),
+        "keras_version": None,
+        "logdir": None,
+        "output": str(output),
+        "text": TEXT_OF_JSON,
+        "notes": ["there is no Rescaling(1/255), so it is taken to expect pixels of 0 to 1"],
+    }
+    assert output.read_text() == TEXT_OF_JSON
+
+
+def test_refused_import_logs_no_notes(model, tmp_path, run_script):
+    model.save(tmp_path / "tiny.keras")
+    script = "model_definition/import_keras.py"
+    done = run_script(script, tmp_path / "tiny.keras", "--data_dir=none", cwd=tmp_path)
     assert done.returncode == 1
-    assert f"{tmp_path}: exists already; name another file with --output" in done.stderr
+    assert done.stderr.startswith("import_keras.py: none: ")
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.keras"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--output=", "--output=: expected the name of a file, found none"),
+        ("--output=runs/x/model.txt", "there is no folder runs/x; create it first"),
+        ("--output=/proc/model.txt", "no file can be made there; choose a folder on an ordinary"),
+        ("--output=mine", "mine: exists already; name another file with --output"),
+        ("--logdir=", "--logdir=: gives the run no name; give one, such as --logdir=runs/mine"),
+        ("--logdir=..", "--logdir=..: gives the run no name"),
+        ("--logdir=/proc/mine", "/proc/mine: no folder can be made there; choose one on an ordin"),
+    ],
+)
+def test_places_that_cannot_be_written_are_refused_at_once(
+    flag, message, model, tmp_path, run_script
+):
+    model.save(tmp_path / "tiny.keras")
+    write_dataset(tmp_path / "data")
+    (tmp_path / "mine").mkdir()
+    done = run_script(
+        "model_definition/import_keras.py", "tiny.keras", "--data_dir=data", flag, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "mine", "tiny.keras"]
+
+
+@pytest.mark.parametrize(
+    ("name", "logdir"),
+    [
+        ("my net v1.2.keras", "runs/my net v1.2"),
+        ("a.b.H5", "runs/a.b"),
+        ("a.hdf5", "runs/a"),
+        ("a.b", "runs/a.b"),
+    ],
+)
+def test_run_is_named_after_the_model(name, logdir):
+    assert import_keras._choose_logdir(Path("models", name), None) == Path(logdir)
+
+
+@pytest.mark.parametrize("name", [".keras", "...h5"])
+def test_model_without_a_name_needs_a_logdir(name):
+    with pytest.raises(UserError, match=f"^models/{name}: gives the run no name; give one, such"):
+        import_keras._choose_logdir(Path("models", name), None)
+    assert import_keras._choose_logdir(Path("models", name), "mine") == Path("mine")

@@ -23,6 +23,14 @@ def test_error_comes_back(tmp_path):
         read_apart(PATH, load_keras_file, tmp_path / "missing.keras")
 
 
+def test_answer_too_deep_to_be_sent_is_one_line(tmp_path, capfd):
+    path = tmp_path / "deep.json"
+    path.write_text('{"class_name": "Sequential", "config": ' + "[" * 800 + "]" * 800 + "}")
+    with pytest.raises(UserError, match=r"deep\.json: damaged, for it is nested too deeply; save"):
+        read_apart(path, load_keras_file, path)
+    assert capfd.readouterr().err == ""
+
+
 def test_crash_is_an_error():
     with pytest.raises(UserError, match=r"model\.h5: damaged, for reading it crashes the library"):
         read_apart(PATH, os.abort)

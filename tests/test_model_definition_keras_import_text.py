@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from data_prep.command_line import UserError
 from model_definition.import_keras import translate_file
 from model_definition.keras_import.chain import Inexpressible
 from model_definition.keras_import.container import load_keras_file
-from model_definition.keras_import.text import translate
+from model_definition.keras_import.text import _OF_TRAINING, translate
 from model_definition.keras_model import build_keras_model, keras
 from tests.keras_fixtures import CHAIN, GLOBAL, layers_of, make_weights, parse
-from tests.train_fixtures import CLASS_NAMES, IMAGE_SHAPE
+from tests.train_fixtures import CLASS_NAMES, IMAGE_SHAPE, make_examples
 
 # Keras turns its variables into arrays in a way that numpy 2 has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -58,6 +60,9 @@ def test_text_to_keras_to_text_gives_the_same_layers(text):
          "avgpool 2x2 stride=2x1 padding=same\nflatten\n"),
         ([layers.GlobalAveragePooling2D(), layers.Flatten(), layers.Activation("linear")],
          "global_avgpool\n"),  # Flatten of flat numbers does nothing.
+        ([layers.BatchNormalization(axis=3), layers.Flatten(), layers.BatchNormalization(axis=1),
+          layers.BatchNormalization(axis=-1)],
+         "batchnorm\nflatten\nbatchnorm\nbatchnorm\n"),
         ([layers.Flatten(), layers.Dense(7, activation="swish", kernel_regularizer="l2")],
          "flatten\ndense 7 activation=swish l2=0.02\n"),
         ([layers.Flatten(), layers.Dense(7, kernel_initializer="lecun_uniform")],
@@ -92,6 +97,8 @@ def test_softmax_may_be_a_layer_or_missing():
     expected = text_of(layers.Flatten())
     for last in (layers.Softmax(), layers.Activation("softmax")):
         assert text_of(flatten, linear, last=last) == expected
+    assert text_of(flatten, linear, layers.Flatten(), last=layers.Softmax()) == expected
+    assert text_of(flatten, linear, layers.Softmax(), last=layers.Flatten()) == expected
     translation = translate(config_of(layers.Flatten(), last=layers.Dense(5)))
     assert translation.text == expected
     assert "gives logits; output gives their softmax" in translation.notes[-1]
@@ -123,6 +130,31 @@ def test_what_only_training_needs_is_left_out_with_a_note():
     ]
 
 
+def test_layers_that_act_in_training_only_are_left_out_with_a_note():
+    body = [
+        layers.RandomRotation(0.1, name="turn"),
+        layers.Rescaling(1 / 255),
+        layers.GaussianNoise(0.1, name="noise"),
+        layers.Flatten(),
+    ]
+    translation = translate(config_of(*body))
+    assert translation.text == text_of(layers.Flatten())
+    assert translation.notes == (
+        "turn (RandomRotation): acts in training only, so it is left out",
+        "noise (GaussianNoise): acts in training only, so it is left out",
+    )
+
+
+@pytest.mark.parametrize("name", _OF_TRAINING)
+def test_layers_of_training_give_what_they_take(name):
+    make = getattr(layers, name)
+    arguments = inspect.signature(make.__init__).parameters
+    needed = [p for p in arguments.values() if p.default is p.empty and p.kind == 1]
+    layer = make(*[0.5] * (len(needed) - 1))  # without self
+    images = make_examples(2)[0].astype(np.float32)
+    np.testing.assert_array_equal(layer(images, training=False), images)
+
+
 def test_functional_chains_are_chains():
     images = keras.Input(IMAGE_SHAPE)
     net = layers.Flatten()(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(images)))
@@ -149,7 +181,7 @@ def test_every_layer_that_cannot_be_expressed_is_named():
     assert str(error.value) == (
         "pad (ZeroPadding2D): there is no such layer; "
         "mine (Lambda): holds code of its own, which is never run; "
-        "grouped (Conv2D): groups is 3, expected 1; "
+        "grouped (Conv2D): groups is 3, for which the text has no word; expected 1; "
         "wide (Dense): there is no activation selu"
     )
 
@@ -178,6 +210,38 @@ class Mine(keras.layers.Dense):
     pass
 
 
+CUSTOM = [
+    {"module": None, "registered_name": "Rescaling"},  # a class of the main module
+    {"module": "mine", "registered_name": "Rescaling"},
+    {"module": "keras.layers", "registered_name": "Custom>Rescaling"},
+]
+
+
+@pytest.mark.parametrize("origin", CUSTOM)
+@pytest.mark.parametrize(
+    "name", ["input", "scale", "shape", "noise", "flat", "again", "last", "soft"]
+)
+def test_class_of_ones_own_with_a_name_of_keras_is_refused(name, origin):
+    config = config_of(
+        layers.Rescaling(1 / 255, name="scale"),
+        layers.Reshape(IMAGE_SHAPE, name="shape"),
+        layers.GaussianNoise(0.1, name="noise"),
+        layers.Flatten(name="flat"),
+        layers.Flatten(name="again"),
+        layers.Dense(5, name="last"),
+        last=layers.Softmax(name="soft"),
+    )
+    config["config"]["layers"][0]["config"]["name"] = "input"
+    translate(config)
+    [node] = [node for node in config["config"]["layers"] if node["config"]["name"] == name]
+    kind = node["class_name"]
+    node |= {key: value and value.replace("Rescaling", kind) for key, value in origin.items()}
+    message = rf"{name} \({kind}\): a custom object, whose code is never run"
+    with pytest.raises(Inexpressible, match=message) as error:
+        translate(config)
+    assert str(error.value).count(f"{name} ({kind})") == 1
+
+
 BRANCH = keras.Input(IMAGE_SHAPE, name="images")
 BRANCHED = keras.Model(
     BRANCH,
@@ -202,6 +266,21 @@ BRANCHED = keras.Model(
          r"x \(Dense\): softmax belongs to the last layer"),
         (lambda: config_of(layers.Flatten(), last=layers.Dense(5, activation="relu", name="x")),
          r"x \(Dense\): the last layer has relu, expected softmax"),
+        (lambda: config_of(layers.Flatten(), layers.Dense(5, activation="softmax", name="x"),
+                           last=layers.Softmax()),
+         r"text: x \(Dense\): softmax twice, in it and in a layer after it$"),
+        (lambda: config_of(layers.Flatten(), layers.Dense(5), last=layers.ReLU(name="x")),
+         r"text: x \(ReLU\): the last layer, expected a Dense with softmax$"),
+        (lambda: config_of(layers.Flatten(), layers.Dense(5),
+                           last=layers.Activation("selu", name="x")),
+         r"text: x \(Activation\): there is no activation selu$"),
+        (lambda: config_of(layers.Conv2D(4, 3), last=layers.Flatten(name="x")),
+         r"text: x \(Flatten\): the last layer, expected a Dense with softmax$"),
+        (lambda: config_of(layers.BatchNormalization(axis=1, name="x"), layers.Flatten(),
+                           shape=(9, 9, 9)),
+         r"text: x \(BatchNormalization\): axis is 1, for which the text has no .*; expected -1$"),
+        (lambda: config_of(layers.BatchNormalization(axis=2, name="x"), layers.Flatten()),
+         r"x \(BatchNormalization\): axis is 2"),
         (lambda: config_of(layers.GlobalAveragePooling2D(), last=layers.Softmax()),
          r"GlobalAveragePooling2D\): the last layer, expected a Dense with softmax"),
         (lambda: config_of(layers.Rescaling(1 / 127.5, -1, name="x"), layers.Flatten()),
@@ -216,7 +295,7 @@ BRANCHED = keras.Model(
         (lambda: edited("conv", padding="causal"), r"conv.*padding is causal"),
         (lambda: edited("conv", data_format="channels_first"), r"conv.*data_format is"),
         (lambda: edited("conv", dtype="int8_from_float32"), r"conv.*dtype is int8_from_float32"),
-        (lambda: edited("conv", lora_rank=4), r"conv.*lora_rank is 4, for which there is no opt"),
+        (lambda: edited("conv", lora_rank=4), r"conv.*lora_rank is 4, for which the text has"),
         (lambda: edited("conv", activation=["relu"]), r"conv.*not as Keras writes them"),
         (lambda: edited("conv", kernel_initializer=7), r"conv.*not as Keras writes them"),
         (lambda: edited("rest", rate=float("nan")), r"rest.*rate is nan, expected a number"),
@@ -224,9 +303,9 @@ BRANCHED = keras.Model(
         (lambda: config_of(layers.Reshape((117, 3), name="x"), layers.Flatten()),
          r"x \(Reshape\): expected height, width and channels"),
         (lambda: config_of(layers.BatchNormalization(scale=False, name="x"), layers.Flatten()),
-         r"x \(BatchNormalization\): scale is False, expected True"),
+         r"x \(BatchNormalization\): scale is False, for which .*; expected True"),
         (lambda: config_of(layers.ReLU(max_value=6, name="x"), layers.Flatten()),
-         r"re_lu|x \(ReLU\): max_value is 6"),
+         r"x \(ReLU\): max_value is 6, for which the text has no word; expected none$"),
         (lambda: config_of(layers.Dense(4, name="x"), layers.Flatten()),
          r"x \(Dense\): dense needs a flat input"),
         (lambda: config_of(layers.Conv2D(4, 3, dilation_rate=2, strides=1, name="x"),
@@ -235,7 +314,7 @@ BRANCHED = keras.Model(
         (lambda: edited("x", units=90_000_000), r"x .*: with dense1 there are 15,930,000,038 par"),
         (lambda: json.loads(BRANCHED.to_json()),
          r"sum \(Add\): takes 2 inputs; only a plain chain"),
-        (lambda: edited("images", batch_shape=[None, None, 9, 3]), "a side of the input is None"),
+        (lambda: edited("images", batch_shape=[None, None, 9, 3]), "a side of the input is none"),
         (lambda: edited("images", batch_shape=[None] * 9), r"its input has the shape \[None, None"),
         (lambda: edited("rest", name="conv"), "more than one layer with the name conv"),
         (lambda: edited("conv", name="a\nb\x1b", groups=2), r"a\?b\? \(Conv2D\)"),
@@ -257,6 +336,12 @@ def test_what_cannot_be_expressed_is_refused(make, message, tmp_path):
         {"class_name": "Sequential"},
         {"class_name": "Sequential", "config": None},
         {"class_name": "Sequential", "config": {"layers": 7}},
+        {"class_name": "Sequential", "config": {"layers": [{"class_name": "InputLayer", "config": {
+            "name": "x", "batch_shape": [None, 9]}}, {"class_name": "Reshape", "config": {
+            "name": "y", "target_shape": 7}}]}},
+        {"class_name": "Sequential", "config": {"layers": [{"class_name": "InputLayer", "config": {
+            "name": "x", "batch_shape": [None, 9]}}, {"class_name": "Activation", "config": {
+            "name": "y", "activation": [7]}}]}},
         {"class_name": "Sequential", "config": {"layers": [7]}},
         {"class_name": "Sequential", "config": {"layers": [{"class_name": "Dense"}]}},
         {"class_name": "Functional", "config": {"layers": [{"class_name": "Dense", "config": {},
@@ -266,5 +351,5 @@ def test_what_cannot_be_expressed_is_refused(make, message, tmp_path):
 def test_configuration_of_another_hand_is_one_line(config, tmp_path):
     path = tmp_path / "model.json"
     path.write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(UserError, match="not as Keras writes it"):
+    with pytest.raises(UserError, match="not as Keras writes"):
         translate_file(load_keras_file(path))

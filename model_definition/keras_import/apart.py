@@ -34,7 +34,9 @@ def read_apart(path: Path, read: Callable[_P, _T], *arguments: _P.args, **option
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(sender, read, arguments, options), daemon=True)
+    process = context.Process(
+        target=_answer, args=(sender, path, read, arguments, options), daemon=True
+    )
     process.start()
     sender.close()  # The other process has the only one then, so that its end is noticed.
     try:
@@ -59,6 +61,7 @@ def _failure(path: Path, what: str) -> UserError:
 
 def _answer(
     sender: Connection,
+    path: Path,
     read: Callable[..., Any],
     arguments: tuple[Any, ...],
     options: dict[str, Any],
@@ -68,3 +71,5 @@ def _answer(
         sender.send((None, read(*arguments, **options)))
     except UserError as error:
         sender.send((str(error), None))
+    except RecursionError:  # of the answer, on its way through pickle
+        sender.send((str(_failure(path, "it is nested too deeply")), None))

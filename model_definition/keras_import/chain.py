@@ -35,6 +35,10 @@ class KerasLayer:
     config: Mapping[str, Any]
     is_own: bool = True
 
+    def is_a(self, *class_names: str) -> bool:
+        """Tells whether it is a layer of Keras's own of one of these classes."""
+        return self.is_own and self.class_name in class_names
+
     def __str__(self) -> str:
         """Returns the name and the class for an error, each cut if it is long."""
         return f"{shown(self.name)} ({shown(self.class_name)})"
@@ -42,6 +46,8 @@ class KerasLayer:
 
 def shown(value: object) -> str:
     """Returns what a file says as a word for an error: printable, and at most 60 letters long."""
+    if value is None:
+        return "none"
     text = value if isinstance(value, str) else repr(value)
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= 60 else text[:59] + "…"
@@ -139,8 +145,9 @@ def _nodes(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _is_own(node: Mapping[str, Any]) -> bool:
     """Tells whether a class is Keras's own, as far as the file says."""
-    module = node.get("module") or "keras"
-    registered = node.get("registered_name")
+    module, registered = node.get("module"), node.get("registered_name")
+    if module is None:  # Of Keras 2, which wrote neither, or of a class of the main module.
+        return registered is None
     is_registered = registered is not None and registered != node["class_name"]
     return str(module).partition(".")[0] in _KERAS_MODULES and not is_registered
 

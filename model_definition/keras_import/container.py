@@ -146,7 +146,9 @@ def _damage_named(path: Path) -> Iterator[None]:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        # The text of a KeyError has quotes around it.
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        reason = " ".join(str(text).split())[:200] or type(error).__name__
         raise UserError(
             f"{path}: cannot be read as a Keras model ({reason}); save the model again, with "
             'model.save("NAME.keras")'
@@ -209,7 +211,7 @@ def _get(stored: h5py.Group, path: str, kind: type) -> Any:
     for part in path.split("/"):
         link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
         if link is None:
-            raise KeyError(f"there is no {shown(path)}")
+            raise ValueError(f"there is no {shown(path)}")
         if not isinstance(link, h5py.HardLink):
             raise ValueError(f"{shown(path)} is a link to elsewhere, which is not followed")
         node = node[part]

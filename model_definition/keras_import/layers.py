@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from model_definition.initializers import auto_scale
 from model_definition.keras_import.chain import Inexpressible, KerasLayer, read_layer, shown
 from model_definition.keras_import.options import (
     ACTIVATION_LAYERS,
@@ -14,7 +15,6 @@ from model_definition.keras_import.options import (
     read_activation,
     read_number,
 )
-from model_definition.initializers import auto_scale
 from model_definition.keras_words import INITIALIZERS
 from model_definition.layer_kinds import LAYER_KINDS
 
@@ -58,11 +58,12 @@ class Line:
 _OF_SCALE = {0.01: "auto", 1.0: "lecun_normal", 2.0: "he_normal"}
 
 
-def translate_layer(layer: KerasLayer) -> tuple[list[Line], list[str]]:
+def translate_layer(layer: KerasLayer, *, is_flat: bool) -> tuple[list[Line], list[str]]:
     """Expresses a layer.
 
     Args:
-      layer: any but the first and the last.
+      layer: any but the last.
+      is_flat: whether what it takes is flat, and no images.
 
     Returns:
       Its lines, perhaps none, and notes about it.
@@ -73,8 +74,7 @@ def translate_layer(layer: KerasLayer) -> tuple[list[Line], list[str]]:
     name = layer.class_name
     if name == "Lambda":
         raise Inexpressible("holds code of its own, which is never run")
-    if not layer.is_own:
-        raise Inexpressible("a custom object, whose code is never run")
+    _require_own(layer)
     if name in ACTIVATION_LAYERS:
         kind, words = read_activation(layer)
         if kind == "softmax":
@@ -84,6 +84,9 @@ def translate_layer(layer: KerasLayer) -> tuple[list[Line], list[str]]:
         is_model = "layers" in layer.config
         raise Inexpressible("a model within the model" if is_model else "there is no such layer")
     options = Options(layer)
+    if name == "BatchNormalization":
+        last = 1 if is_flat else 3
+        options.require("axis", -1, last, [last])
     lines = _TRANSLATORS[name](layer, options)
     options.require_all_taken()
     return lines, options.notes
@@ -102,18 +105,26 @@ def translate_output(layer: KerasLayer, *, has_softmax: bool) -> tuple[list[Line
     Raises:
       Inexpressible: it is another layer, or has another activation than softmax.
     """
-    if layer.class_name != "Dense" or not layer.is_own:
+    _require_own(layer)
+    if layer.class_name != "Dense":
         raise Inexpressible("the last layer, expected a Dense with softmax")
     options = Options(layer)
     options.take_whole("units")
     activation, _ = options.take_activation()
-    if activation != "softmax" and not (has_softmax and activation == "none"):
-        if activation != "none":
-            raise Inexpressible(f"the last layer has {activation}, expected softmax")
+    if activation not in ("softmax", "none"):
+        raise Inexpressible(f"the last layer has {activation}, expected softmax")
+    if activation == "softmax" and has_softmax:
+        raise Inexpressible("softmax twice, in it and in a layer after it")
+    if activation == "none" and not has_softmax:
         options.notes.append("gives logits; output gives their softmax")
     line = _weigh(Line("output", layer), options, "kernel")
     options.require_all_taken()
     return [line], options.notes
+
+
+def _require_own(layer: KerasLayer) -> None:
+    if not layer.is_own:
+        raise Inexpressible("a custom object, whose code is never run")
 
 
 def _translate_conv(layer: KerasLayer, options: Options) -> list[Line]:
@@ -238,8 +249,6 @@ def _translate_dropout(layer: KerasLayer, options: Options) -> list[Line]:
 
 
 def _translate_batchnorm(layer: KerasLayer, options: Options) -> list[Line]:
-    # Whether the axis is the last one, the shapes of the weights will tell.
-    options.require("axis", -1, 1, 3, [1], [3])
     options.require("center", True)
     options.require("scale", True)
     options.take("renorm_momentum")  # It has no effect without `renorm`, which is not taken.

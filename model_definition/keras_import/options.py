@@ -76,7 +76,10 @@ class Options:
         """
         value = self.take(name, allowed[0])
         if value not in allowed:
-            raise Inexpressible(f"{name} is {shown(value)}, expected {shown(allowed[0])}")
+            raise Inexpressible(
+                f"{name} is {shown(value)}, for which the text has no word; expected "
+                f"{shown(allowed[0])}"
+            )
 
     def require_all_taken(self) -> None:
         """Checks the end of the list.
@@ -87,7 +90,7 @@ class Options:
         for name, value in self._left.items():
             if value is not None and value is not False:
                 raise Inexpressible(
-                    f"{shown(name)} is {shown(value)}, for which there is no option"
+                    f"{shown(name)} is {shown(value)}, for which the text has no word"
                 )
 
     def take_whole(self, name: str) -> str:
