@@ -160,10 +160,10 @@ def import_tensorflow() -> None:
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Lets Ctrl-C and SIGTERM wait until the block has ended; meant for imports.
+    """Lets Ctrl-C and SIGTERM wait until the block has ended, which should be a matter of seconds.
 
-    An exception that a signal raises while a compiled library sets itself up crashes the process
-    (ONNX's does), or gets lost.
+    An exception that a signal raises while a compiled library sets itself up or calls back crashes
+    the process (ONNX's converter does), or gets lost.
 
     Yields:
       Nothing.

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data_prep.command_line import UserError, log
+from data_prep.command_line import UserError, log, signals_deferred
 from model_definition.checkpoints import checkpoint_step, find_damage
 from model_definition.run_dir import Run, write_atomically
 from predict.exports.check import Comparison, compare, predict_apart
@@ -83,7 +83,9 @@ def export(source: ExportSource, format: Format, staging: Path, reference: Refer
     written = folder / format.filename(source.name)
     try:
         with _full_disk_named(staging.parent), _lost_checkpoint_named(source.checkpoint):
-            format.write(source, written)
+            # Compiled converters crash where Ctrl-C raises an exception amid them.
+            with signals_deferred():
+                format.write(source, written)
             comparison = _check(source, format, written, reference)
         final = _publish(written, staging.parent / written.name, versioned=format.is_versioned)
     finally:

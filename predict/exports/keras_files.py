@@ -138,8 +138,7 @@ def load_weights_h5(path: Path, beside: Path | None) -> Predict:
 
 
 def _build(source: ExportSource) -> keras.Model:
-    with command_line.signals_deferred():
-        from model_definition.keras_model import build_keras_model
+    from model_definition.keras_model import build_keras_model
 
     return build_keras_model(source.architecture, source.weights)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.command_line import signals_deferred
 from predict.exports.formats import ExportSource, Predict
 from predict.exports.noise import silenced
 
@@ -24,11 +23,9 @@ def write_onnx(source: ExportSource, path: Path) -> None:
       path: the file.
     """
     import tensorflow as tf
+    import tf2onnx
 
     from model_definition.inference import open_model
-
-    with signals_deferred():
-        import tf2onnx
 
     with silenced():
         with open_model(source.run, source.checkpoint) as model:
