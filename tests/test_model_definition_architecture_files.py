@@ -26,8 +26,17 @@ def test_load_reads_a_file_by_its_path(tmp_path):
     assert architecture.text == "w = 7\nflatten\ndense w\noutput\n"
 
 
-def test_load_names_what_it_does_not_find(tmp_path):
-    for model, hint in (("lenat", " (did you mean lenet?)"), (str(tmp_path), ""), ("zzz", "")):
+def test_load_refuses_a_folder_and_names_the_model_in_it(tmp_path):
+    for inside in ("a text file", str(tmp_path / "model.txt")):
+        with pytest.raises(UserError) as info:
+            load(str(tmp_path))
+        expected = f"model '{tmp_path}': expected a file, found a folder; name {inside}"
+        assert str(info.value) == expected
+        (tmp_path / "model.txt").write_text("flatten\noutput\n")
+
+
+def test_load_names_what_it_does_not_find():
+    for model, hint in (("lenat", " (did you mean lenet?)"), ("zzz", "")):
         with pytest.raises(UserError) as info:
             load(model)
         text = str(info.value)
