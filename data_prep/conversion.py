@@ -79,7 +79,9 @@ def convert(
             source,
             options,
             name=_dataset_name(options, data_dir),
-            preparation=options.image_preparation or known.image_preparation,
+            preparation=options.image_preparation
+            or source.image_preparation
+            or known.image_preparation,
         )
         publish(data_dir)
     return Conversion(manifest, kept=False)

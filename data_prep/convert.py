@@ -27,7 +27,7 @@ from data_prep.dataset_folder import ConversionOptions
 def define_flags() -> None:
     """Defines the script's flags."""
     names = list(datasets.DATASETS)
-    flags.DEFINE_enum("dataset", "mnist", names, "The dataset; the last three are your own files.")
+    flags.DEFINE_enum("dataset", "mnist", names, "The dataset; the last four are your own files.")
     flags.DEFINE_string("data_dir", None, "The dataset folder to make. [data/<dataset>]")
     flags.DEFINE_string("from_dir", None, "Takes the source files from here; downloads nothing.")
     flags.DEFINE_string("download_dir", "data/downloads", "Where downloaded files are kept.")
@@ -119,6 +119,8 @@ def _refuse_unused(values: flags.FlagValues) -> None:
         ("synthetic_test", is_synthetic, "--dataset=synthetic"),
         ("image_format", not is_csv, "--output_format=tfrecord"),
         ("num_shards", not is_csv, "--output_format=tfrecord"),
+        ("download_dir", not values.from_dir, "downloads, which --from_dir makes none of"),
+        ("mirror", not values.from_dir, "downloads, which --from_dir makes none of"),
     ):
         if values[name].present and not used:
             raise UserError(f"--{name} belongs to {where}; leave it out")

@@ -150,6 +150,7 @@ _ALL = (
     DatasetInfo(name="idx"),
     DatasetInfo(name="csv"),
     DatasetInfo(name="image_folder", image_preparation="resize"),
+    DatasetInfo(name="feedback"),
 )
 DATASETS: Mapping[str, DatasetInfo] = {info.name: info for info in _ALL}
 
@@ -204,6 +205,10 @@ def open_source(
 
         shape = image_shape or DEFAULT_FOLDER_SHAPE
         source = image_folder.read_image_folder(_given(from_dir), shape, seed)
+    elif name == "feedback":
+        from data_prep import feedback
+
+        source = feedback.read_feedback(_given(from_dir))
     else:
         source = _open_idx(info, from_dir, download_dir, mirrors)
     if image_shape and source.image_shape != image_shape:

@@ -10,6 +10,7 @@ does: map entries sorted by key, integers packed.
     entry              0A len key | 12 len | Feature
     Feature of bytes   0A len | BytesList:  0A len value
     Feature of int64   1A len | Int64List:  0A len varint
+    Feature of floats  12 len | FloatList:  0A len float32s, little-endian
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +28,9 @@ from data_prep.command_line import UserError
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+# The two files of a folder of corrections: records, and what is needed to understand them.
+FEEDBACK_NAME = "feedback.tfrecord"
+FEEDBACK_FACTS_NAME = "feedback.json"
 SPLITS = ("train", "validation", "test")
 IMAGE_FORMATS = ("raw", "png")
 IMAGE_PREPARATIONS = ("mnist", "resize")
@@ -94,6 +99,16 @@ class ExampleEncoder:
         return _tag(1, len(before) + len(opening) + length + len(self._tail)) + before + opening
 
 
+def encode_features(features: Mapping[str, int | bytes | tuple[float, ...]]) -> bytes:
+    """Returns a serialised `tf.train.Example` of any features.
+
+    Args:
+      features: integers of at least 0, bytes, or float32 numbers, by key.
+    """
+    entries = b"".join(_entry(key, features[key]) for key in sorted(features))
+    return _tag(1, len(entries)) + entries
+
+
 def _varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
@@ -108,11 +123,15 @@ def _tag(number: int, length: int) -> bytes:
     return bytes([number << 3 | 2]) + _varint(length)
 
 
-def _entry(key: str, value: int | bytes) -> bytes:
+def _entry(key: str, value: int | bytes | tuple[float, ...]) -> bytes:
     if isinstance(value, bytes):
         return _entry_opening(key, len(value)) + value
-    number = _varint(value)
-    feature = _tag(3, len(_tag(1, len(number)) + number)) + _tag(1, len(number)) + number
+    if isinstance(value, tuple):
+        kind, numbers = 2, struct.pack(f"<{len(value)}f", *value)
+    else:
+        kind, numbers = 3, _varint(value)
+    values = _tag(1, len(numbers)) + numbers
+    feature = _tag(kind, len(values)) + values
     name = _tag(1, len(key)) + key.encode()
     body = name + _tag(2, len(feature)) + feature
     return _tag(1, len(body)) + body

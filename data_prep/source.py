@@ -44,12 +44,15 @@ class Source:
       class_names: the name of each label, label 0 first.
       files: what the images are read from; empty where they are drawn.
       splits: `train` always; `validation` and `test` where the source has them.
+      image_preparation: `mnist` or `resize` where the files say it; None where the dataset's kind
+        decides.
     """
 
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     files: tuple[SourceFile, ...]
     splits: Mapping[str, SourceSplit]
+    image_preparation: str | None = None
 
 
 def describe_file(path: Path) -> SourceFile:

@@ -222,6 +222,10 @@ def test_the_script_says_what_it_wrote(run_script: RunScript, tmp_path: Path, so
         (["--image_shape=28"], "convert.py: --image_shape: expected HEIGHT,WIDTH,CHANNELS"),
         (["--synthetic_test=9"], "--synthetic_test belongs to --dataset=synthetic; leave it out"),
         (
+            ["--from_dir=files", "--download_dir=d"],
+            "--download_dir belongs to downloads, which --from_dir makes none of; leave it out",
+        ),
+        (
             ["--output_format=csv", "--num_shards=2"],
             "--num_shards belongs to --output_format=tfrecord; leave it out",
         ),

@@ -79,6 +79,7 @@ def test_the_table() -> None:
         "idx",
         "csv",
         "image_folder",
+        "feedback",
     ]
     for name, info in DATASETS.items():
         assert info.name == name
