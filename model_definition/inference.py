@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +28,13 @@ class InferenceModel:
       session: of the graph, which is the current one while the model is open.
       pixels: placeholder, uint8 [n, height, width, channels], as the records hold them.
       probabilities: float32 [n, num_classes].
+      end_points: the layers' outputs by their names; `output`'s are the logits.
     """
 
     session: tf.compat.v1.Session
     pixels: tf.Tensor
     probabilities: tf.Tensor
+    end_points: Mapping[str, tf.Tensor]
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Classifies images, a batch at a time.
@@ -43,10 +45,22 @@ class InferenceModel:
         Returns:
           float32 [n, num_classes].
         """
+        return self.compute(self.probabilities, images)
+
+    def compute(self, output: tf.Tensor, images: np.ndarray) -> np.ndarray:
+        """Computes any tensor of the graph, a batch at a time.
+
+        Args:
+          output: [n, ...], of the session's graph.
+          images: uint8 [n, height, width, channels], n at least 1.
+
+        Returns:
+          The tensor's values for all images.
+        """
         starts = range(0, len(images), _BATCH_SIZE)
         batches = [images[start : start + _BATCH_SIZE] for start in starts]
         run = self.session.run
-        return np.concatenate([run(self.probabilities, {self.pixels: batch}) for batch in batches])
+        return np.concatenate([run(output, {self.pixels: batch}) for batch in batches])
 
     def weights(self) -> dict[str, np.ndarray]:
         """Returns the values of the model's variables by their names (`conv1/weights`)."""
@@ -78,4 +92,5 @@ def open_model(
             pixels = build_pixels()
         spec = model_fn(normalize(pixels), None, ModeKeys.PREDICT, ModelParams(architecture))
         InferenceSaver().restore(session, checkpoint)
-        yield InferenceModel(session, pixels, spec.predictions["probabilities"])
+        probabilities = spec.predictions["probabilities"]
+        yield InferenceModel(session, pixels, probabilities, spec.end_points)

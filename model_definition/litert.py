@@ -16,13 +16,15 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from model_definition.calibrated import build_outputs
+from model_definition.calibration import Calibration
 from model_definition.inference import open_model
 from model_definition.run_dir import Run, write_atomically
 
 PRECISIONS = ("float32", "float16", "int8")
 
 
-def export_litert(run: Run, checkpoint: Path) -> None:
+def export_litert(run: Run, checkpoint: Path, calibration: Calibration | None = None) -> None:
     """Writes `export/model.tflite` and its sha256 beside it, as `sha256sum --check` reads it.
 
     A model that stands there without a sha256, whoever kills this, is whole.
@@ -30,11 +32,12 @@ def export_litert(run: Run, checkpoint: Path) -> None:
     Args:
       run: the run to export.
       checkpoint: the prefix of the checkpoint's files.
+      calibration: fitted to this checkpoint; None for a model without.
 
     Raises:
       UserError: the checkpoint is not of this model.
     """
-    model = convert_litert(run, checkpoint)
+    model = convert_litert(run, checkpoint, calibration=calibration)
     path = run.export_path
     digest_path = path.with_name(f"{path.name}.sha256")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,6 +50,7 @@ def convert_litert(
     run: Run,
     checkpoint: Path,
     *,
+    calibration: Calibration | None = None,
     precision: str = "float32",
     calibration_images: np.ndarray | None = None,
 ) -> bytes:
@@ -55,6 +59,7 @@ def convert_litert(
     Args:
       run: the run that the checkpoint is of.
       checkpoint: the prefix of its files.
+      calibration: fitted to this checkpoint; None for a model without.
       precision: one of `PRECISIONS`: `float16` halves the weights and computes as before, `int8`
         computes with whole numbers wherever LiteRT can.
       calibration_images: uint8 [n, height, width, channels]; from them int8 learns which range the
@@ -62,7 +67,8 @@ def convert_litert(
 
     Returns:
       The model's file. Its input is uint8 [n, height, width, channels], its output the
-      probabilities, float32 [n, num_classes].
+      probabilities, float32 [n, num_classes]; with a calibration these are calibrated, and there is
+      a second output, the images' scores, float32 [n], of which those from 0 on are accepted.
 
     Raises:
       UserError: the checkpoint is not of this model.
@@ -70,11 +76,14 @@ def convert_litert(
     with tempfile.TemporaryDirectory() as folder:
         saved_model = os.path.join(folder, "saved_model")
         with open_model(run, checkpoint) as model:
+            outputs = {"probabilities": model.probabilities}
+            if calibration is not None:
+                outputs = build_outputs(model, calibration)
             tf.compat.v1.saved_model.simple_save(
                 model.session,
                 saved_model,
                 inputs={"pixels": model.pixels},
-                outputs={"probabilities": model.probabilities},
+                outputs=outputs,
             )
         converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
         if precision != "float32":

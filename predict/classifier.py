@@ -1,4 +1,8 @@
-"""Runs the model that training exported, without TensorFlow."""
+"""Runs the model that training exported, without TensorFlow.
+
+The model's probabilities are calibrated where the run had images to calibrate them on, and beside
+them it gives each image a score: how much it is like those that it was trained on.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -15,8 +20,32 @@ from data_prep.command_line import UserError
 from model_definition.run_dir import Run
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What a model says of images.
+
+    Attributes:
+      probabilities: float32 [n, num_classes], as `Classifier.predict` gives them.
+      scores: float32 [n], how much each image is like those of the training; from
+        `Classifier.rejection` on it counts as one of them. Not-a-number where the run cannot tell.
+      is_digit: bool [n], whether it counts as one of them; true where the run cannot tell.
+    """
+
+    probabilities: np.ndarray
+    scores: np.ndarray
+    is_digit: np.ndarray
+
+
 class Classifier:
-    """The exported LiteRT model of a run: pixels in, probabilities out."""
+    """The exported LiteRT model of a run: pixels in, probabilities and scores out.
+
+    Attributes:
+      rejection: the smallest score with which an image is accepted. None where the model gives no
+        scores, since its run had too few validation images to fit them, or is from before there
+        were any; then every image is accepted.
+    """
+
+    rejection: float | None
 
     def __init__(self, interpreter: Interpreter, run: Run) -> None:
         """Takes a model and checks that it belongs to the run.
@@ -28,21 +57,28 @@ class Classifier:
         Raises:
           UserError: the model is of another shape than the run.
         """
-        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        inputs = interpreter.get_input_details()
+        # The converter keeps no order among outputs; probabilities have one dimension more.
+        outputs = sorted(
+            interpreter.get_output_details(), key=lambda output: len(output["shape"]), reverse=True
+        )
         # The first number is how many images at a time; it is set anew in `predict`.
         found = [
             (np.dtype(tensor["dtype"]).name, *(int(n) for n in tensor["shape"][1:]))
             for tensor in (*inputs, *outputs)
         ]
+        scores = ("float32",)
         expected = [("uint8", *run.image_shape), ("float32", len(run.class_names))]
-        if found != expected:
+        if found not in (expected, [*expected, scores]):
             raise UserError(
                 f"{run.export_path}: expected a model from {_spell(expected)} as run.json says, "
                 f"found one from {_spell(found)}; {_remedy(run)}"
             )
         self._run = run
         self._interpreter = interpreter
-        self._input, self._output = inputs[0]["index"], outputs[0]["index"]
+        self._input = inputs[0]["index"]
+        self._outputs = [output["index"] for output in outputs]
+        self.rejection = 0.0 if scores in found else None
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Classifies images.
@@ -56,18 +92,35 @@ class Classifier:
         Raises:
           UserError: the model is damaged, and gives something else than numbers.
         """
+        return self.judge(images).probabilities
+
+    def judge(self, images: np.ndarray) -> Judgement:
+        """Classifies images, and tells those that are unlike the training images.
+
+        Args:
+          images: uint8 [n, height, width, channels], pixels of 0 to 255 as in the records.
+
+        Returns:
+          What the model says of them.
+
+        Raises:
+          UserError: the model is damaged, and gives something else than numbers.
+        """
         self._interpreter.resize_tensor_input(self._input, images.shape)
         with _quiet():
             self._interpreter.allocate_tensors()
         self._interpreter.set_tensor(self._input, images)
         self._interpreter.invoke()
-        probabilities = self._interpreter.get_tensor(self._output)
-        if not np.isfinite(probabilities).all():
+        probabilities, *scores = (self._interpreter.get_tensor(index) for index in self._outputs)
+        if not all(np.isfinite(output).all() for output in (probabilities, *scores)):
             raise UserError(
                 f"{self._run.export_path}: damaged, for its probabilities are no finite numbers; "
                 f"{_remedy(self._run)}"
             )
-        return probabilities
+        if self.rejection is None:
+            unknown = np.full(len(images), np.nan, np.float32)
+            return Judgement(probabilities, unknown, np.ones(len(images), bool))
+        return Judgement(probabilities, scores[0], scores[0] >= self.rejection)
 
 
 def load_classifier(run: Run) -> Classifier:

@@ -11,9 +11,13 @@ from data_prep.command_line import UserError
 from input_pipeline.preprocess import normalize
 from model_definition import litert
 from model_definition.architecture import parse_architecture
+from model_definition.calibrated import build_features
+from model_definition.calibration import Calibration, fit_rejection
+from model_definition.inference import open_model
 from model_definition.litert import convert_litert, export_litert
 from model_definition.model_fn import ModeKeys, ModelParams, model_fn
 from model_definition.run_dir import Run
+from predict.classifier import load_classifier
 from tests.train_fixtures import CLASS_NAMES, IMAGE_SHAPE, MODEL
 
 v1 = tf.compat.v1
@@ -106,7 +110,7 @@ def test_kill_in_between_leaves_no_wrong_sha256(exported, tmp_path, monkeypatch,
         write(path, content)
 
     monkeypatch.setattr(litert, "write_atomically", write_until_killed)
-    monkeypatch.setattr(litert, "convert_litert", lambda run, checkpoint: b"a new model")
+    monkeypatch.setattr(litert, "convert_litert", lambda *_, **__: b"a new model")
     with pytest.raises(KeyboardInterrupt):
         export_litert(moved, run.logdir / "model.ckpt-5")
     assert [path.name for path in (tmp_path / "export").iterdir()] == ["model.tflite"]
@@ -136,3 +140,29 @@ def test_failed_export_keeps_the_old_one(exported, monkeypatch):
     ):
         export_litert(other, run.logdir / "model.ckpt-5")
     assert run.export_path.read_bytes() == before
+
+
+def test_calibrated_model_gives_what_was_fitted(exported, tmp_path):
+    run, _ = exported
+    checkpoint = run.logdir / "model.ckpt-5"
+    with open_model(run, checkpoint) as model:
+        logits = model.compute(model.end_points["output"], PIXELS)
+        features = model.compute(build_features(model.end_points), PIXELS)
+    assert features.shape == (23, 2 * 4 + 2 * 4 + 5)  # conv1, maxpool1 and the logits
+    rejection = fit_rejection(
+        features[:12], np.arange(12) % 5, features[12:], num_classes=5, seed=0
+    )
+    rejection = dataclasses.replace(
+        rejection, threshold=np.median(rejection.score(features)) + 0.01
+    )
+    calibrated = dataclasses.replace(run, logdir=tmp_path)
+    calibrated.export_path.parent.mkdir()
+    calibrated.export_path.write_bytes(
+        convert_litert(run, checkpoint, calibration=Calibration(2.5, rejection))
+    )
+    judgement = load_classifier(calibrated).judge(PIXELS)
+    expected = np.exp((logits - logits.max(axis=1, keepdims=True)) / 2.5)
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(judgement.probabilities, expected, atol=1e-4)
+    np.testing.assert_allclose(judgement.scores, rejection.score(features), atol=1e-3)
+    assert 0 < judgement.is_digit.sum() < 23

@@ -126,3 +126,45 @@ def test_file_that_is_no_model(run, tmp_path):
     damaged.export_path.write_bytes(b"<html>not a model</html>" * 100)
     with pytest.raises(UserError, match=r"model.tflite: expected a LiteRT model"):
         load_classifier(damaged)
+
+
+def export_with_scores(run):
+    """Exports a model whose score is the mean tone above 100."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *run.image_shape], tf.uint8)])
+    def judge(pixels):
+        tone = tf.reduce_mean(tf.cast(pixels, tf.float32), [1, 2, 3])
+        shares = tf.stack([tone / 255, 1 - tone / 255, 0 * tone], axis=1)
+        return {"probabilities": shares, "scores": tone - 100}
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([judge.get_concrete_function()])
+    run.export_path.parent.mkdir(parents=True)
+    run.export_path.write_bytes(converter.convert())
+
+
+def test_images_are_accepted_from_a_score_of_0_on(tmp_path):
+    run = write_test_run(
+        tmp_path / "run",
+        class_names=NAMES,
+        image_shape=(5, 7, 3),
+        image_preparation="resize",
+    )
+    export_with_scores(run)
+    classifier = load_classifier(run)
+    assert classifier.rejection == 0
+    images = np.stack([np.full(run.image_shape, tone, np.uint8) for tone in (99, 100, 255)])
+    judgement = classifier.judge(images)
+    np.testing.assert_allclose(judgement.scores, [-1, 0, 155], atol=1e-3)
+    assert judgement.is_digit.tolist() == [False, True, True]
+    np.testing.assert_array_equal(judgement.probabilities, classifier.predict(images))
+    assert judgement.probabilities.shape == (3, 3)
+
+
+def test_model_without_scores_accepts_everything(run):
+    classifier = load_classifier(run)
+    assert classifier.rejection is None
+    judgement = classifier.judge(lit_thirds())
+    assert judgement.is_digit.tolist() == [True] * 3 and judgement.is_digit.dtype == bool
+    assert np.isnan(judgement.scores).all() and judgement.scores.shape == (3,)
+    assert judgement.probabilities.argmax(axis=1).tolist() == [0, 1, 2]

@@ -51,7 +51,7 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def no_export(monkeypatch):
     """Exporting takes longer than these runs and is tested elsewhere."""
-    monkeypatch.setattr(loop, "export_litert", lambda run, checkpoint: None)
+    monkeypatch.setattr(loop, "export_litert", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def uninterrupted(data_dir, model, tmp_path_factory):
     """The run folder of a run that nothing stopped."""
     logdir = tmp_path_factory.mktemp("uninterrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "export_litert", lambda run, checkpoint: None)
+        patch.setattr(loop, "export_litert", lambda *_: None)
         result = train(make_config(model, **RANDOM), data_dir=data_dir, logdir=logdir)
     assert (result.step, result.total_steps, result.stopped_by_signal) == (16, 16, False)
     return logdir

@@ -21,7 +21,7 @@ def run(tmp_path_factory):
     write_dataset(folder / "data")
     config = make_config(write_model(folder), epochs=2.0, summary_every_steps=4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "export_litert", lambda run, checkpoint: None)
+        patch.setattr(loop, "export_litert", lambda *_: None)
         train(config, data_dir=folder / "data", logdir=folder / "run")
     return folder / "run", config
 

@@ -23,7 +23,7 @@ from train.validation import History, Score, Validator
 
 @pytest.fixture(autouse=True)
 def no_export(monkeypatch):
-    monkeypatch.setattr(loop, "export_litert", lambda run, checkpoint: None)
+    monkeypatch.setattr(loop, "export_litert", lambda *_: None)
 
 
 def score(step, accuracy, loss=1.0):

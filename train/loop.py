@@ -23,6 +23,7 @@ from model_definition.checkpoints import checkpoint_step, choose_checkpoint, lis
 from model_definition.litert import export_litert
 from model_definition.model_fn import ModeKeys, ModelParams, model_fn
 from model_definition.run_dir import Run
+from train.calibration import calibrate
 from train.config import TrainConfig
 from train.hooks import CheckpointHook, NanHook, ProgressHook, StopOnSignalHook, SummaryHook
 from train.optimizer import TrainStep, build_train_step
@@ -103,7 +104,9 @@ def train(config: TrainConfig, *, data_dir: Path, logdir: Path) -> TrainResult:
         last_step = _run_steps(job)
         stopped = signals.stopped
         if not stopped:
-            export_litert(run, choose_checkpoint(run, "best"))
+            best = choose_checkpoint(run, "best")
+            calibration = calibrate(run, best, plan, train_limit=config.train_limit)
+            export_litert(run, best, calibration)
     return TrainResult(
         run=run,
         step=last_step,
