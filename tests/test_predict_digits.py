@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from data_prep import image_folder
-from predict.digits import NoInkError, _label_pieces, _resampling, find_digits
+from predict.digits import NoInkError, find_digits
+from predict.page.mnist_form import _resampling
+from predict.page.morphology import label
 from tests.predict_fixtures import DIGITS, draw, to_rgb
 
 SHAPE = (28, 28, 1)
@@ -201,7 +203,7 @@ def test_pieces_are_those_that_a_flood_fill_finds():
         (30, 31, 0.6),
     ]:
         mask = generator.random((height, width)) < density
-        pieces = _label_pieces(mask)
+        pieces = label(mask)
         assert np.array_equal(pieces > 0, mask)
         seen = set()
         for start in zip(*np.nonzero(mask), strict=True):
