@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.command_line import UserError
+from predict.colours import to_rgb
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
@@ -43,6 +44,9 @@ _OTHER_FORMATS = (
     (rb"[\t\n\r -~]+\Z", "text"),
 )  # fmt: skip
 _EXIF_ORIENTATION = 0x0112
+# More than any encoder writes. Each costs a pass over all pixels, or a turn of Pillow's own loop,
+# though it takes but a few bytes: without a limit, a small file could keep the decoder for hours.
+_MOST_SCANS, _MOST_CHUNKS = 50, 100_000
 # How to turn a picture upright, by its EXIF orientation.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -70,8 +74,8 @@ class FetchLimits:
       num_redirects: followed one after the other.
     """
 
-    num_bytes: int = 10_000_000
-    num_pixels: int = 25_000_000
+    num_bytes: int = 20_000_000
+    num_pixels: int = 40_000_000
     seconds: float = 10
     num_redirects: int = 5
 
@@ -93,16 +97,50 @@ def load_image(
       ImageError: there is no such picture, it exceeds a limit, or it is no whole PNG or JPEG.
     """
     limits = limits or FetchLimits()
-    scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", url)
+    return decode_image(load_bytes(url, allow_private_urls, limits), limits)
+
+
+def load_bytes(url: str, allow_private_urls: bool, limits: FetchLimits) -> bytes:
+    """Fetches or reads one file.
+
+    Args:
+      url: `http://…`, `https://…`, `file://…`, or a path.
+      allow_private_urls: also connects to addresses that are not on the public internet.
+      limits: how much is fetched.
+
+    Returns:
+      The file's bytes, whatever they are.
+
+    Raises:
+      ImageError: there is no such file, or it exceeds a limit.
+    """
+    if not url:
+        raise ImageError("expected a URL or a path, found an empty one; name a picture")
+    scheme = _find_scheme(url)
     if scheme is None:
-        return decode_image(_read_file(Path(url).expanduser(), limits), limits)
-    if scheme[1].lower() == "file":
-        return decode_image(_read_file(_path_of_file_url(url), limits), limits)
-    if scheme[1].lower() in ("http", "https"):
+        return _read_file(Path(url).expanduser(), limits)
+    if scheme == "file":
+        return _read_file(_path_of_file_url(url), limits)
+    if scheme in ("http", "https"):
         from predict import fetch  # Its imports take longer than a local file takes to answer.
 
-        return decode_image(fetch.fetch(url, allow_private_urls, limits), limits)
-    raise ImageError(f"expected http://, https://, file:// or a path, found {scheme[0]}")
+        return fetch.fetch(url, allow_private_urls, limits)
+    raise ImageError(f"expected http://, https://, file:// or a path, found {scheme}://")
+
+
+def is_remote(url: str) -> bool:
+    """Tells whether getting it may mean waiting for a network."""
+    return _find_scheme(url) in ("http", "https")
+
+
+def is_path(url: str) -> bool:
+    """Tells whether it has no scheme, so that it is a path."""
+    return _find_scheme(url) is None
+
+
+def _find_scheme(url: str) -> str | None:
+    match = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", url)
+    return match[1].lower() if match else None
 
 
 def _path_of_file_url(url: str) -> Path:
@@ -159,15 +197,18 @@ def decode_image(data: bytes, limits: FetchLimits) -> np.ndarray:
     if not data.startswith((_PNG, _JPEG)):
         raise ImageError(f"expected a PNG or JPEG image, found {_describe(data)}")
     format_name = "PNG" if data.startswith(_PNG) else "JPEG"
-    if format_name == "PNG" and _is_cut_short(data):
-        raise ImageError("the PNG image is cut short; fetch or save it again")
+    if format_name == "PNG":
+        _check_chunks(data)
+    else:
+        _check_scans(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's are about metadata; the pixels are whole.
             image = _open(data)
             _check_form(image, limits)
             image.load()
-            return _to_rgb(_turn_upright(image))
+            image = _turn_upright(image)  # Lets go of the one before.
+            return to_rgb(image)
     except ImageError:
         raise
     except Exception as error:  # Damaged bytes raise almost any type in a decoder.
@@ -199,14 +240,41 @@ def _describe(data: bytes) -> str:
     return f"bytes that begin with {data[:8].hex(' ')}" if data else "an empty file"
 
 
-def _is_cut_short(data: bytes) -> bool:
-    """Tells whether a PNG file ends before its last chunk: length, type, data, CRC, then IEND's."""
+def _check_chunks(data: bytes) -> None:
+    """Raises `ImageError` where a PNG file ends before its last chunk, or has too many.
+
+    A chunk is: length (4 bytes), type (4), data, CRC (4). The last is of type IEND.
+    """
     position = len(_PNG)
-    while position + 12 <= len(data):
+    for _ in range(_MOST_CHUNKS):
+        if position + 12 > len(data):
+            raise ImageError("the PNG image is cut short; fetch or save it again")
         position += 12 + int.from_bytes(data[position : position + 4], "big")
         if data[position - 8 : position - 4] == b"IEND":
-            return False
-    return True
+            return
+    raise ImageError(
+        f"expected a PNG image of at most {_MOST_CHUNKS:,} chunks, found more; save it again"
+    )
+
+
+def _check_scans(data: bytes) -> None:
+    """Raises `ImageError` where a JPEG file has too many scans.
+
+    Between its markers (0xff, then the kind) it holds segments, which begin with their length
+    (2 bytes, themselves included), and coded pixels, where 0 or a number of a restart follows 0xff.
+    """
+    if data.count(b"\xff\xda") <= _MOST_SCANS:  # Those in metadata, or behind the end, included
+        return
+    marker = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])")
+    num_scans, position = 0, 2
+    while (found := marker.search(data, position)) and found[1] != b"\xd9":  # end of image
+        position = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2], "big"))
+        num_scans += found[1] == b"\xda"
+    if num_scans > _MOST_SCANS:
+        raise ImageError(
+            f"expected a JPEG image of at most {_MOST_SCANS} scans, found {num_scans:,}; save it "
+            "again"
+        )
 
 
 def _check_form(image: Image.Image, limits: FetchLimits) -> None:
@@ -226,41 +294,3 @@ def _turn_upright(image: Image.Image) -> Image.Image:
     except Exception:  # Damaged metadata says nothing about the orientation.
         return image
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    """Returns uint8 [height, width, 3] of an image of any mode."""
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip.
-        levels = np.asarray(image).astype(np.uint32)
-        transparent = image.info.get("transparency")
-        grey = ((levels + 128) // 257).astype(np.uint8)
-        rgb = np.repeat(grey[:, :, None], 3, axis=2)
-        if transparent is None:
-            return rgb
-        return _lay_on_background(rgb, np.where(levels == transparent, 0, 255).astype(np.uint8))
-    if not image.has_transparency_data:
-        return np.asarray(image.convert("RGB"))
-    rgba = np.asarray(image.convert("RGBA"))
-    return _lay_on_background(rgba[:, :, :3], rgba[:, :, 3])
-
-
-def _lay_on_background(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Replaces transparency.
-
-    Args:
-      rgb: uint8 [height, width, 3].
-      alpha: uint8 [height, width], 255 where the picture is opaque.
-
-    Returns:
-      uint8 [height, width, 3].
-    """
-    border = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]]) >= 128
-    if border.mean() > 0.5:
-        colours = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])[border]
-        background = np.median(colours, axis=0)
-    else:
-        weight = alpha.sum(dtype=np.float64)
-        brightness = (rgb.mean(axis=2) * alpha).sum() / weight if weight else 0
-        background = np.full(3, 0 if brightness > 127.5 else 255)
-    share = alpha[:, :, None].astype(np.float32) / 255
-    return np.round(rgb * share + background * (1 - share)).astype(np.uint8)

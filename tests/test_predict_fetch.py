@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
-import requests_hardened.ip_filter
-import urllib3.connection
 from PIL import Image
 
+from predict import fetch
 from predict.image_source import FetchLimits, ImageError, load_image
 from tests.predict_fixtures import draw, serve, to_rgb
 
@@ -44,28 +49,27 @@ def load(url, **options):
 
 @pytest.fixture
 def connections(monkeypatch):
-    """Counts connections by address, and leads those to PUBLIC to this machine."""
+    """Lists the addresses connected to, and leads those to PUBLIC to this machine."""
     connected = []
-    connect = urllib3.connection.connection.create_connection
 
-    def create_connection(address, *args, **kwargs):
+    def connect(sock, address):
         connected.append(address[0])
         assert address[0] == PUBLIC, f"connected to {address}"
-        return connect((LOOPBACK, address[1]), *args, **kwargs)
+        socket.socket.connect(sock, (LOOPBACK, address[1]))
 
-    monkeypatch.setattr(urllib3.connection.connection, "create_connection", create_connection)
+    monkeypatch.setattr(fetch._TimedSocket, "connect", connect, raising=False)
     return connected
 
 
-def resolve(monkeypatch, answers):
-    """Makes name look-ups give these addresses, one after the other."""
+def resolve(monkeypatch, *answers):
+    """Makes each name look-up give the next answer: a list of addresses."""
     look_up = socket.getaddrinfo
     remaining = list(answers)
-    monkeypatch.setattr(
-        socket,
-        "getaddrinfo",
-        lambda host, *args, **kwargs: look_up(remaining.pop(0), *args, **kwargs),
-    )
+
+    def getaddrinfo(host, port, **kwargs):
+        return [found for ip in remaining.pop(0) for found in look_up(ip, port, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 def test_picture_is_fetched_whatever_its_name_and_type():
@@ -79,6 +83,23 @@ def test_picture_is_fetched_whatever_its_name_and_type():
         assert np.array_equal(load(f"{url}/page.html?a=b#c"), to_rgb(INK))
         assert np.array_equal(load(url.upper().replace("HTTP", "hTTp")), to_rgb(INK))
     assert "compatible" in seen[0]["User-Agent"] and seen[0]["Accept-Encoding"] == "identity"
+
+
+def test_address_is_sent_as_servers_want_it():
+    seen = []
+
+    def answer(handler):
+        seen.append((handler.path, handler.headers["Host"], handler.headers["Authorization"]))
+        reply(handler, body=PNG)
+
+    with serve(answer) as url:
+        port = url.rpartition(":")[2]
+        load(f"http://me:s%3acret@LOCALHOST:{port}/größe 7/%20?q=a b&c=%C3#part")
+        load(f"http://localhost:{port}?x")
+    assert seen == [
+        ("/gr%C3%B6%C3%9Fe%207/%20?q=a%20b&c=%C3", f"localhost:{port}", "Basic bWU6czpjcmV0"),
+        ("/?x", f"localhost:{port}", None),
+    ]
 
 
 def test_chunked_picture_is_fetched():
@@ -165,8 +186,10 @@ def test_status_is_told(status, meaning):
             {"Content-Length": "100000"},
             "closed the connection before the end of the file; try again",
         ),
-        (PNG, {"Content-Length": "10000001"}, "expected a file of at most 10,000,000 bytes"),
-        (gzip.compress(PNG), {"Content-Encoding": "gzip"}, r"packed by the server \(.*'gzip'\)"),
+        (PNG, {"Content-Length": "20000001"}, "expected a file of at most 20,000,000 bytes"),
+        (PNG, {"Content-Encoding": "br"}, r"packed by the server \(Content-Encoding: 'br'\)"),
+        (PNG, {"Content-Encoding": "gzip"}, "127.0.0.1 sent a damaged file .*gzip.*; try again"),
+        (gzip.compress(PNG)[:90], {"Content-Encoding": "gzip"}, "closed the connection before"),
         (gzip.compress(PNG), {}, "expected a PNG or JPEG image, found a gzip archive"),
     ],
 )
@@ -174,6 +197,28 @@ def test_what_comes_is_no_whole_picture(body, headers, message):
     with serve(lambda handler: reply(handler, 200, body, **headers)) as url:
         with pytest.raises(ImageError, match=message):
             load(f"{url}/digit.png")
+
+
+def test_packed_picture_is_unpacked():
+    def answer(handler):
+        reply(handler, body=gzip.compress(PNG), Content_Encoding="gzip")
+
+    with serve(answer) as url:
+        assert np.array_equal(load(url), to_rgb(INK))
+
+
+def test_gzip_bomb_is_cut_off_in_little_memory():
+    packer = zlib.compressobj(1, wbits=31)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(400)) + packer.flush()
+    assert len(bomb) < 2_000_000  # of 400 MB
+
+    with serve(lambda handler: reply(handler, body=bomb, Content_Encoding="gzip")) as url:
+        tracemalloc.start()
+        with pytest.raises(ImageError, match="expected a file of at most 20,000,000 bytes"):
+            load(url)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 80_000_000  # a growing buffer is copied
 
 
 def test_endless_body_is_cut_off():
@@ -198,6 +243,23 @@ def drip_headers(handler, stop):
         handler.wfile.write(b"x")
 
 
+def drip_redirects(handler, stop):
+    handler.wfile.write(b"HTTP/1.1 302 Found\r\nLocation: /again\r\nX-Slow: ")
+    stop.wait(0.15)
+    handler.wfile.write(b"\r\n\r\n")
+
+
+def drip_interim_answers(handler, stop):
+    while not stop.wait(0.05):
+        handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def drip_trailers(handler, stop):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
+    while not stop.wait(0.05):
+        handler.wfile.write(b"X-More: 1\r\n")
+
+
 def drip_body(handler, stop):
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(PNG)))
@@ -213,13 +275,58 @@ def redirect_slowly(handler, stop):
     reply(handler, 302, Location="/again")
 
 
-@pytest.mark.parametrize("behave", [stall, drip_headers, drip_body, redirect_slowly])
-def test_slow_server_is_given_up_in_time(behave):
+SLOW = [stall, drip_headers, drip_redirects, drip_interim_answers, drip_trailers, drip_body,
+        redirect_slowly]  # fmt: skip
+
+
+@pytest.mark.parametrize("behave", SLOW)
+def test_slow_server_is_given_up_in_time_and_leaves_nothing_behind(behave):
     stop = threading.Event()
+    num_threads = threading.active_count()
     with serve(lambda handler: behave(handler, stop)) as url:
         start = time.monotonic()
         with pytest.raises(ImageError, match=r"did not deliver within 0\.5 seconds; try again"):
-            load(url, limits=QUICK)
+            load(url, limits=FetchLimits(seconds=0.5, num_redirects=50))
+        assert time.monotonic() - start < 1.5
+        stop.set()
+    wait_for(lambda: threading.active_count() == num_threads)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def listen(behave):
+    """Serves without HTTP: `behave` gets each connection. Gives the port."""
+    with socket.create_server((LOOPBACK, 0)) as server:
+
+        def accept():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection, contextlib.suppress(OSError):
+                        behave(connection)
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield server.getsockname()[1]
+
+
+def test_secure_connection_that_drips_is_given_up_in_time():
+    stop = threading.Event()
+
+    def drip(connection):
+        connection.sendall(b"\x16\x03\x03\x3f\xff")  # a record of 16,383 bytes begins
+        while not stop.wait(0.05):
+            connection.sendall(b"\x02")
+
+    with listen(drip) as port:
+        start = time.monotonic()
+        with pytest.raises(ImageError, match=r"did not deliver within 0\.5 seconds"):
+            load(f"https://{LOOPBACK}:{port}/", limits=QUICK)
         assert time.monotonic() - start < 1.5
         stop.set()
 
@@ -261,6 +368,49 @@ def test_server_that_speaks_no_http():
             load(url.replace("http:", "https:"))
 
 
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    """Returns a certificate for localhost that nobody has signed, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: it makes the certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+    name = "-subj /CN=localhost -addext subjectAltName=DNS:localhost -out cert.pem -keyout key.pem"
+    subprocess.run(f"{command} {name}".split(), cwd=folder, check=True, capture_output=True)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@contextlib.contextmanager
+def serve_tls(certificate, key):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    def answer(connection):
+        with context.wrap_socket(connection, server_side=True) as secure:
+            secure.recv(1 << 16)
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(PNG)}\r\n\r\n".encode()
+            secure.sendall(head + PNG)
+
+    with listen(answer) as port:
+        yield port
+
+
+def test_https_with_a_certificate_that_is_trusted(monkeypatch, tls):
+    context = fetch._tls_context.__wrapped__()
+    context.load_verify_locations(tls[0])
+    monkeypatch.setattr(fetch, "_tls_context", lambda: context)
+    with serve_tls(*tls) as port:
+        assert np.array_equal(load(f"https://localhost:{port}/"), to_rgb(INK))
+        with pytest.raises(ImageError, match=r"certificate of 127\.0\.0\.1 is not valid: IP addre"):
+            load(f"https://{LOOPBACK}:{port}/")
+
+
+def test_https_with_a_certificate_that_is_not(tls):
+    with serve_tls(*tls) as port:
+        with pytest.raises(ImageError, match="the certificate of localhost is not valid: self"):
+            load(f"https://localhost:{port}/")
+
+
 @pytest.mark.parametrize(
     "url",
     ["http://", "http:///a.png", "http://[::1", "http://a:99999/", f"http://{'a' * 80}.org/"],
@@ -278,16 +428,18 @@ def test_url_that_cannot_be(url):
         "168.63.129.16", "224.0.0.1", "240.0.0.1", "255.255.255.255",
         "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:169.254.169.254]", "[::7f00:1]",
         "[fe80::1]", "[fc00::1]", "[fd00:ec2::254]", "[fec0::1]", "[ff02::1]",
-        "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[2001:db8::1]",
+        "[64:ff9b::7f00:1]", "[64:ff9b::a9fe:a9fe]", "[64:ff9b:1::808:808]", "[2002:7f00:1::]",
+        "[2002:808:808::]", "[2001:0:53aa:64c::1]", "[::8.8.8.8]", "[::ffff:0:7f00:1]",
+        "[2001:db8::1]", "[3fff::1]", "[5f00::1]", "[100::1]", "[4000::1]", "[fe80::1%lo]",
+        "0x7f.1", "0177.0.0.1", "192.88.99.1", "198.18.0.1",
     ],
 )  # fmt: skip
-def test_addresses_that_are_not_public_are_refused(monkeypatch, connections, caplog, host):
-    monkeypatch.setattr(requests_hardened.ip_filter, "allowed_gai_family", lambda: socket.AF_UNSPEC)
+def test_addresses_that_are_not_public_are_refused(connections, host):
     for scheme in ("http", "https"):
         message = r"has the address \S+, which is not on the public internet; --allow_private_urls"
         with pytest.raises(ImageError, match=message):
             load_image(f"{scheme}://{host}/latest/meta-data")
-    assert connections == [] and caplog.records == []
+    assert connections == []
 
 
 def test_public_address_is_fetched_from(monkeypatch, connections):
@@ -299,12 +451,48 @@ def test_public_address_is_fetched_from(monkeypatch, connections):
 
     with serve(answer) as url:
         port = url.rpartition(":")[2]
-        resolve(monkeypatch, [PUBLIC, LOOPBACK])
+        resolve(monkeypatch, [PUBLIC], [LOOPBACK])
         assert np.array_equal(load_image(f"http://digits.example:{port}/a.png"), to_rgb(INK))
     assert connections == [PUBLIC] and hosts == [f"digits.example:{port}"]
 
 
-@pytest.mark.parametrize("target", ["http://169.254.169.254/", "http://localhost/", "//127.0.0.1"])
+@pytest.mark.parametrize("host", ["8.8.8.8", "[2606:4700::1111]", "[::ffff:8.8.8.8]",
+                                  "[64:ff9b::808:808]", "[2001:4860:4860::8888]"])  # fmt: skip
+def test_public_addresses_are_connected_to(monkeypatch, host):
+    connected = []
+
+    def refuse(found, deadline):
+        connected.append(found)
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(fetch, "_connect_any", refuse)
+    with pytest.raises(ImageError, match=r"^no connection to .*: connection refused$"):
+        load_image(f"http://{host}/")
+    assert len(connected) == 1
+
+
+def test_one_private_address_among_several_is_enough_to_refuse(monkeypatch, connections):
+    resolve(monkeypatch, [PUBLIC, "10.1.2.3"])
+    with pytest.raises(ImageError, match=r"^digits\.example has the address 10\.1\.2\.3, which"):
+        load_image("http://digits.example/")
+    assert connections == []
+
+
+def test_next_address_is_tried():
+    with socket.socket() as closed:
+        closed.bind((LOOPBACK, 0))
+        with serve(lambda handler: reply(handler, body=PNG)) as url:
+            ports = [closed.getsockname()[1], int(url.rpartition(":")[2])]
+            found = [
+                (socket.AF_INET, socket.SOCK_STREAM, 0, "", (LOOPBACK, port)) for port in ports
+            ]
+            with fetch._connect_any(found, time.monotonic() + 5) as sock:
+                assert sock.getpeername()[1] == ports[1]
+
+
+@pytest.mark.parametrize("target", ["http://169.254.169.254/", "http://localhost/",
+                                    "//127.0.0.1", "http://[::ffff:a9fe:a9fe]/",
+                                    "https://10.0.0.1/"])  # fmt: skip
 def test_redirect_to_a_private_address_is_refused(monkeypatch, connections, target):
     with serve(lambda handler: reply(handler, 302, Location=target)) as url:
         with pytest.raises(ImageError, match="which is not on the public internet"):
@@ -316,7 +504,7 @@ def test_name_that_changes_its_address_gains_nothing(monkeypatch, connections):
     with serve(lambda handler: reply(handler, 302, Location="/again")) as url:
         port = url.rpartition(":")[2]
         # Looked up once for each request: public at first, then not.
-        resolve(monkeypatch, [PUBLIC, LOOPBACK, LOOPBACK])
+        resolve(monkeypatch, [PUBLIC], [LOOPBACK], [LOOPBACK])
         with pytest.raises(ImageError, match=r"digits\.example has the address 127\.0\.0\.1"):
             load_image(f"http://digits.example:{port}/")
     assert connections == [PUBLIC]

@@ -209,7 +209,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded():
     data = bytearray(MODES["grey"])
     data[16:24] = struct.pack(">II", 30_000, 30_000)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-    expected = "expected at most 25,000,000 pixels, found 30,000 x 30,000; give a smaller picture"
+    expected = "expected at most 40,000,000 pixels, found 30,000 x 30,000; give a smaller picture"
     with pytest.raises(ImageError, match=expected):
         decode_image(bytes(data), LIMITS)
     with pytest.raises(ImageError, match=f"at most 100 pixels, found {WIDTH} x {HEIGHT}"):
@@ -242,18 +242,19 @@ def test_paths_and_file_urls(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
+        ("", "expected a URL or a path, found an empty one; name a picture"),
         ("nothing.png", "there is no such file; check the path"),
         ("folder", "expected an image file, found a folder; name a file in it"),
         ("a\0b", "cannot be read: .*null"),
         ("x" * 5000, "cannot be read: file name too long"),
         ("file://elsewhere/a.png", r"expected file:///PATH on this machine, found .* elsewhere;"),
         ("ftp://example.org/a.png", "expected http://, https://, file:// or a path, found ftp://"),
-        ("large.png", "expected a file of at most 10,000,000 bytes, found a larger one"),
+        ("large.png", "expected a file of at most 20,000,000 bytes, found a larger one"),
     ],
 )
 def test_files_that_cannot_be_had(tmp_path, monkeypatch, url, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    (tmp_path / "large.png").write_bytes(MODES["grey"] + bytes(10_000_000))
+    (tmp_path / "large.png").write_bytes(MODES["grey"] + bytes(20_000_000))
     with pytest.raises(ImageError, match=f"^{message}"):
         load_image(url)
