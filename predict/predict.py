@@ -1,25 +1,34 @@
-"""Reads the digit in a picture: `predict.py --url=https://example.org/seven.png`.
+r"""Reads the digits on pictures: `predict.py --url=https://example.org/page.jpg`.
 
-A URL is http, https, file or a path; the picture a PNG or JPEG of one digit, dark on light or
-light on dark, of any size. Several are answered in turn, and one that fails does not stop the
-others. Prints each class with its probability, then the answer. The exit code is 0 where every
-picture was read, otherwise 1.
+A picture is a PNG or JPEG file of one digit or a page of them, dark on light or light on dark, of
+any size. Name as many as you like, which are answered in the order given:
 
---json prints one object for each URL instead, each on its own line, in the order given:
-{"url": ..., "text": "7", "digits": [{"digit": 7, "class_name": "7", "probabilities": [...],
-"box": [x, y, width, height]}]}, the box being that of the ink, in pixels of the upright picture;
-and {"url": ..., "error": "..."} for one that failed.
+    predict.py --url=https://example.org/seven.png scan.png 'photos/*.jpg'
+    predict.py --urls_file=list.txt --csv > answers.csv       # a URL or path on each line
+    find . -name '*.png' | predict.py - --json > answers.jsonl
+
+For one digit it prints each class with its probability, for several the text with its line breaks
+and a row for each digit. What is unlike the training images is reported as not a digit, and takes
+no part in the text. A picture that cannot be read does not stop the others; the exit code is 0
+where every one was read, and 1 otherwise.
+
+--json prints one object for each picture, each on its own line: {"url": ..., "text": "31\n7",
+"digits": [{"digit": 3, "class_name": "3", "probabilities": [...], "score": 1.8, "is_digit": true,
+"box": [x, y, width, height], "line": 0}, ...]}. The box is that of the ink, in pixels of the
+upright picture; lines count from 0; rejected regions have "is_digit": false. Where there is nothing
+to read, it has "error": "...". --csv prints a line for each digit under a line of headings.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":  # The project's root instead of this folder on the module path.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -28,29 +37,37 @@ from absl import flags
 
 from data_prep import command_line
 from data_prep.command_line import UserError
+from predict.answers import CSV_COLUMNS, format_csv, format_text
 
 if TYPE_CHECKING:
-    import numpy as np
+    from predict.many import Answer
 
-    from model_definition.run_dir import Run
-    from predict.classifier import Classifier
-
-MOST_ROWS = 10  # of the table; where there are more classes, the most likely are printed
-BAR_WIDTH = 40  # characters for a probability of 1
-ENLARGEMENT = 10  # of --save_input: each pixel of the network's input becomes 10x10
+_CLEAR_LINE = "\r\x1b[K"  # of a terminal, so that the progress bar does not run into a message
 
 
 def define_flags() -> None:
     """Defines the script's flags."""
     flags.DEFINE_multi_string(
-        "url", [], "Picture to read: http://…, https://…, file://… or a path. May be repeated."
+        "url",
+        [],
+        "Picture to read: http://…, https://…, file://…, a path, or a quoted pattern of paths such "
+        "as 'photos/*.jpg'. May be repeated.",
+    )
+    flags.DEFINE_string(
+        "urls_file", None, "Text file that lists pictures, one a line; - for standard input."
     )
     flags.DEFINE_string("logdir", "runs/lenet", "Run folder with the trained model.")
-    flags.DEFINE_bool("json", False, "Prints a JSON object for each URL instead of tables.")
+    flags.DEFINE_bool("json", False, "Prints a JSON object for each picture instead of tables.")
+    flags.DEFINE_bool("csv", False, "Prints a line of CSV for each digit instead of tables.")
+    flags.DEFINE_string(
+        "annotate",
+        None,
+        "PNG file for the picture with its digits marked; with several FILE-1.png, FILE-2.png, …",
+    )
     flags.DEFINE_string(
         "save_input",
         None,
-        "PNG file for what the network saw, enlarged; with several URLs FILE-1.png, FILE-2.png, …",
+        "PNG file for what the network saw, enlarged; with several FILE-1.png, FILE-2.png, …",
     )
     flags.DEFINE_bool(
         "allow_private_urls",
@@ -63,156 +80,133 @@ def main(argv: list[str]) -> int:
     """Answers each URL.
 
     Args:
-      argv: more URLs, after those of --url.
+      argv: more URLs, after those of --url; `-` for a list on standard input.
 
     Returns:
       0, or 1 where a picture could not be read.
     """
+    # Before NumPy is imported: its matrices are small here, and threads for them only cost time.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from model_definition import run_dir
     from predict.classifier import load_classifier
+    from predict.many import answer_all
+    from predict.url_list import gather_urls
 
     FLAGS = flags.FLAGS
     if isinstance(sys.stdout, io.TextIOWrapper):  # A file's name may be no valid text.
         sys.stdout.reconfigure(errors="backslashreplace")
-    urls = [*FLAGS.url, *argv]
-    if not urls:
-        raise UserError("expected a picture to read, found none; name one with --url=URL")
-    input_paths = name_inputs(FLAGS.save_input, len(urls))
+    if FLAGS.json and FLAGS.csv:
+        raise UserError("expected one of --json and --csv, found both; give one")
+    urls = gather_urls([*FLAGS.url, *argv], FLAGS.urls_file)
+    annotated = name_files("annotate", FLAGS.annotate, urls)
+    inputs = name_files("save_input", FLAGS.save_input, urls)
+    if annotated[0] is not None and annotated[0] == inputs[0]:
+        raise UserError("--annotate and --save_input name the same file; give each its own")
     run = run_dir.load_run(Path(FLAGS.logdir))
     classifier = load_classifier(run)
+    if classifier.rejection is None:
+        command_line.log(
+            f"predict.py: {FLAGS.logdir}: this run has no calibration, so whatever is found counts "
+            "as a digit; train_lenet.py with the run's own flags adds it, given enough validation "
+            "images"
+        )
+    answers = answer_all(
+        urls,
+        run,
+        classifier,
+        allow_private_urls=FLAGS.allow_private_urls,
+        keep_pixels=FLAGS.annotate is not None,
+    )
+    form = "json" if FLAGS.json else "csv" if FLAGS.csv else "text"
+    if form == "csv":
+        print(",".join(CSV_COLUMNS))
+    # Where the answers appear on a terminal, they show the progress themselves.
+    has_bar = len(urls) > 1 and sys.stderr.isatty() and not os.isatty(1)
+    progress = command_line.progress("read", total=len(urls), unit="picture")
     code = 0
-    for url, input_path in zip(urls, input_paths, strict=True):
-        try:
-            answer = read_picture(url, run, classifier, FLAGS.allow_private_urls, input_path)
-        except UserError as error:
-            answer = {"url": url, "error": str(error)}
-            command_line.log(f"predict.py: {url}: {error}")
-            code = command_line.EXIT_USER_ERROR
-        if FLAGS.json:
-            print(json.dumps(answer), flush=True)
-        elif "error" not in answer:
-            print(format_answer(answer, run.class_names), flush=True)
+    with progress if has_bar else contextlib.nullcontext() as advance:
+        for answer, annotated_path, input_path in zip(answers, annotated, inputs, strict=True):
+            write_pictures(answer, annotated_path, input_path)
+            print(format_answer(answer, form, run.class_names), end="", flush=True)
+            if answer.error is not None:
+                start = _CLEAR_LINE if has_bar else ""
+                command_line.log(f"{start}predict.py: {answer.url}: {answer.error}")
+                code = command_line.EXIT_USER_ERROR
+            if advance is not None:
+                advance(1)
     return code
 
 
-def name_inputs(save_input: str | None, num_urls: int) -> list[Path | None]:
-    """Names the file for each URL's network input.
+def name_files(flag: str, value: str | None, urls: Sequence[str]) -> list[Path | None]:
+    """Names the file that a flag wants for each picture.
 
     Args:
-      save_input: the flag's value.
-      num_urls: how many files are wanted; more than one are numbered from 1.
+      flag: the flag's name.
+      value: the flag's value.
+      urls: the pictures; for more than one the files are numbered from 1.
 
     Returns:
       A path for each URL, or None for each where the flag is not given.
 
     Raises:
-      UserError: the name does not end in .png, or its folder does not exist.
+      UserError: the name does not end in .png, its folder does not exist, or it is a picture's own.
     """
-    if save_input is None:
-        return [None] * num_urls
-    path = Path(save_input)
+    if value is None:
+        return [None] * len(urls)
+    path = Path(value)
     if path.suffix.lower() != ".png":
-        raise UserError(f"--save_input: expected a name that ends in .png, found {save_input!r}")
+        raise UserError(f"--{flag}: expected a name that ends in .png, found {value!r}")
     if not path.parent.is_dir():
-        raise UserError(f"--save_input: there is no folder {path.parent}; create it first")
-    if num_urls == 1:
-        return [path]
-    return [path.with_stem(f"{path.stem}-{number}") for number in range(1, num_urls + 1)]
+        raise UserError(f"--{flag}: there is no folder {path.parent}; create it first")
+    paths: list[Path | None] = [path]
+    if len(urls) > 1:
+        paths = [path.with_stem(f"{path.stem}-{number}") for number in range(1, len(urls) + 1)]
+    pictures = {os.path.realpath(url.removeprefix("file://")): url for url in urls}
+    for path_of_one in map(os.path.realpath, filter(None, paths)):
+        if path_of_one in pictures:
+            raise UserError(
+                f"--{flag}: expected a name of its own, found that of the picture "
+                f"{pictures[path_of_one]}, which would be lost; choose another"
+            )
+    return paths
 
 
-def read_picture(
-    url: str,
-    run: Run,
-    classifier: Classifier,
-    allow_private_urls: bool,
-    input_path: Path | None,
-) -> dict[str, Any]:
-    """Reads one picture.
+def write_pictures(answer: Answer, annotated_path: Path | None, input_path: Path | None) -> None:
+    """Draws an answer, if something was found on the picture.
 
     Args:
-      url: where it is.
-      run: how pictures are prepared, and the classes' names.
-      classifier: the run's model.
-      allow_private_urls: also fetches from addresses that are not on the public internet.
+      answer: what came of a picture.
+      annotated_path: where to save the picture with its digits marked; None saves nothing.
       input_path: where to save what the network saw; None saves nothing.
-
-    Returns:
-      The answer as --json prints it.
-
-    Raises:
-      UserError: the picture cannot be had or read, or nothing is on it.
     """
-    import numpy as np
+    if answer.reading is None or annotated_path is input_path is None:
+        return
+    from predict.annotate import draw_inputs, draw_reading, write_png
 
-    from predict.digits import find_digits
-    from predict.image_source import load_image
-
-    pixels = load_image(url, allow_private_urls=allow_private_urls)
-    digits = find_digits(pixels, run.image_shape, run.image_preparation)
-    images = np.stack([digit.image for digit in digits])
+    if annotated_path is not None and answer.pixels is not None:
+        write_png(annotated_path, draw_reading(answer.pixels, answer.reading))
     if input_path is not None:
-        write_input(input_path, images[0])
-    all_probabilities = classifier.predict(images)
-    labels = [int(label) for label in np.argmax(all_probabilities, axis=1)]
-    answers = [
-        {
-            "digit": label,
-            "class_name": run.class_names[label],
-            "probabilities": [float(probability) for probability in probabilities],
-            "box": list(digit.box),
-        }
-        for digit, label, probabilities in zip(digits, labels, all_probabilities, strict=True)
-    ]
-    text = "".join(run.class_names[label] for label in labels)
-    return {"url": url, "text": text, "digits": answers}
+        write_png(input_path, draw_inputs(answer.reading.digits))
 
 
-def write_input(path: Path, image: np.ndarray) -> None:
-    """Writes an image as an enlarged PNG, whole or not at all.
+def format_answer(answer: Answer, form: str, class_names: Sequence[str]) -> str:
+    """Writes an answer as the user wants it.
 
     Args:
-      path: the file.
-      image: uint8 [height, width, channels], 1 or 3 channels.
-    """
-    from PIL import Image
-
-    height, width, channels = image.shape
-    picture = Image.fromarray(image[:, :, 0] if channels == 1 else image)
-    size = (width * ENLARGEMENT, height * ENLARGEMENT)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        picture.resize(size, Image.Resampling.NEAREST).save(temporary, "PNG")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def format_answer(answer: dict[str, Any], class_names: Sequence[str]) -> str:
-    """Draws a picture's answer as a table with a bar for each class.
-
-    Args:
-      answer: what `read_picture` returned.
+      answer: what came of a picture.
+      form: `text`, `json` or `csv`.
       class_names: the name of each label.
 
     Returns:
-      Several lines of text.
+      Whole lines; none in text form for a picture that could not be read.
     """
-    lines = [answer["url"]]
-    for digit in answer["digits"]:
-        probabilities = digit["probabilities"]
-        labels = list(range(len(class_names)))
-        if len(labels) > MOST_ROWS:
-            labels = sorted(labels, key=lambda label: -probabilities[label])[:MOST_ROWS]
-        width = max(len(class_names[label]) for label in labels)
-        for label in labels:
-            share = probabilities[label]
-            bar = "█" * round(share * BAR_WIDTH)
-            lines.append(f"  {class_names[label]:>{width}}  {share:7.2%}  {bar}".rstrip())
-        if len(labels) < len(class_names):
-            lines.append(f"  (the {MOST_ROWS} likeliest of {len(class_names)} classes)")
-        best = probabilities[digit["digit"]]
-        lines.append(f"  This is {digit['class_name']}, with a probability of {best:.2%}.")
-    return "\n".join(lines) + "\n"
+    if form == "json":
+        return json.dumps(answer.to_json()) + "\n"
+    if form == "csv":
+        return format_csv(answer)
+    if answer.reading is None or answer.error is not None:
+        return ""
+    return format_text(answer.url, answer.reading, class_names) + "\n"
 
 
 if __name__ == "__main__":

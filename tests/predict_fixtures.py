@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from model_definition.run_dir import Run, write_run
+from predict.classifier import Classifier, Judgement
 from predict.digits import find_digits
 
 DIGITS = "0123456789"
@@ -54,8 +55,11 @@ def write_test_run(
     return run
 
 
-def export_matcher(run: Run, templates: np.ndarray) -> None:
-    """Exports a model that finds the most alike of uint8 [num_classes, *image_shape] templates."""
+def export_matcher(run: Run, templates: np.ndarray, *, least_likeness: float | None = None) -> None:
+    """Exports a model that finds the most alike of uint8 [num_classes, *image_shape] templates.
+
+    With `least_likeness`, a cosine, it rejects what is less like every template.
+    """
     import tensorflow as tf
 
     flat = templates.reshape(len(templates), -1).astype(np.float32)
@@ -64,19 +68,42 @@ def export_matcher(run: Run, templates: np.ndarray) -> None:
     @tf.function(input_signature=[tf.TensorSpec([None, *run.image_shape], tf.uint8)])
     def match(pixels):
         images = tf.reshape(tf.cast(pixels, tf.float32), [-1, flat.shape[1]])
-        return tf.nn.softmax(40 * tf.linalg.matmul(tf.nn.l2_normalize(images, 1), flat.T))
+        likeness = tf.linalg.matmul(tf.nn.l2_normalize(images, 1), flat.T)
+        probabilities = tf.nn.softmax(40 * likeness)
+        if least_likeness is None:
+            return probabilities
+        return probabilities, tf.reduce_max(likeness, 1) - least_likeness
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([match.get_concrete_function()])
     run.export_path.parent.mkdir(parents=True)
     run.export_path.write_bytes(converter.convert())
 
 
-def write_digit_run(logdir: Path) -> Run:
-    """Writes a whole run, whose model reads what `draw` draws."""
+def write_digit_run(logdir: Path, *, least_likeness: float | None = None) -> Run:
+    """Writes a whole run, whose model reads what `draw` draws; see `export_matcher`."""
     run = write_test_run(logdir)
     prepared = [find_digits(to_rgb(draw(text)), run.image_shape, "mnist")[0] for text in DIGITS]
-    export_matcher(run, np.stack([digit.image for digit in prepared]))
+    templates = np.stack([digit.image for digit in prepared])
+    export_matcher(run, templates, least_likeness=least_likeness)
     return run
+
+
+class StubClassifier(Classifier):
+    """Reads a digit from its first pixel, and rejects it where the pixel below is set."""
+
+    def __init__(self, *, num_classes: int = 10, rejection: float | None = 0.0) -> None:
+        self.num_classes = num_classes
+        self.rejection = rejection
+        self.batch_sizes: list[int] = []
+
+    def judge(self, images: np.ndarray) -> Judgement:
+        self.batch_sizes.append(len(images))
+        labels = images[:, 0, 0, 0] % self.num_classes
+        probabilities = np.full((len(images), self.num_classes), 0.1 / (self.num_classes - 1))
+        probabilities[np.arange(len(images)), labels] = 0.9
+        scores = np.where(images[:, 1, 0, 0], -1, 1).astype(np.float32)
+        is_digit = (scores > 0) | (self.rejection is None)
+        return Judgement(probabilities.astype(np.float32), scores, is_digit)
 
 
 @contextmanager
