@@ -163,9 +163,53 @@ def test_ci_finds_mnist_beside_the_checkout(tmp_path, given):
     makefile = "lint test:\n\t@echo $@ $${MNIST_DIR:-unset}\n"
     (tmp_path / "checkout/Makefile").write_text(makefile, encoding="utf-8")
     command = [str(tmp_path / "checkout/.ci/run")]
-    variables = {"MNIST_DIR": given} if given else {}
+    variables = {"PATH": make_path(tmp_path, chromium="", chromedriver="")}
+    if given:
+        variables["MNIST_DIR"] = given
     result = run(command, tmp_path, **variables)
     assert result.stdout == f"lint {given or 'unset'}\ntest {given or 'unset'}\n", result.stderr
     (tmp_path / "shared/mnist").mkdir(parents=True)
     expected = given or (tmp_path / "shared/mnist").resolve()
     assert run(command, tmp_path, **variables).stdout == f"lint {expected}\ntest {expected}\n"
+
+
+def make_path(folder: Path, **commands: str) -> str:
+    """A PATH with the few programs that .ci/run needs, and with commands of these texts."""
+    bin_dir = folder / "bin"
+    bin_dir.mkdir()
+    for name in ("bash", "dirname", "echo", "env", "make", "sh"):
+        found = shutil.which(name)
+        if found is None:
+            pytest.skip(f"there is no {name}")
+        (bin_dir / name).symlink_to(found)
+    for name, text in commands.items():
+        path = bin_dir / name.replace("_", "-")
+        path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        path.chmod(0o755)
+    return str(bin_dir)
+
+
+@pytest.mark.parametrize(
+    ("commands", "expected_calls", "is_refused"),
+    [
+        ({"chromium": "", "chromedriver": "", "id": "echo 0"}, [], False),  # It is there.
+        ({"chromium": "", "id": "echo 0"}, ["update", "install"], False),  # but not its driver
+        ({"id": "echo 0"}, ["update", "install"], False),
+        ({"id": "echo 1000", "sudo": 'shift; "$@"'}, ["update", "install"], False),
+        ({"id": "echo 1000", "sudo": "exit 1"}, [], True),  # sudo wants a password
+        ({"id": "echo 1000"}, [], True),
+        ({"id": "echo 0", "apt_get": "exit 100"}, [], True),
+    ],
+)
+def test_ci_installs_chromium_where_it_can(tmp_path, commands, expected_calls, is_refused):
+    shutil.copytree(ROOT / ".ci", tmp_path / "checkout/.ci")
+    makefile = "lint test:\n\t@echo $@\n"
+    (tmp_path / "checkout/Makefile").write_text(makefile, encoding="utf-8")
+    calls = tmp_path / "calls"
+    calls.touch()
+    apt_get = f'echo "apt-get $*"; echo $1 >> {calls}'
+    path = make_path(tmp_path, **{"apt_get": apt_get, **commands})
+    result = run([str(tmp_path / "checkout/.ci/run")], tmp_path, PATH=path)
+    assert (result.returncode, result.stdout) == (0, "lint\ntest\n"), result.stderr
+    assert calls.read_text(encoding="utf-8").split() == expected_calls
+    assert ("Chromium cannot be installed here" in result.stderr) == is_refused
