@@ -116,6 +116,7 @@ _USERS_OS_ERRORS = {
     errno.EPERM: "choose a place that you may read and write, or change its permissions",
     errno.EROFS: "choose a folder on a disk that can be written",
     errno.EFBIG: "choose a place where files may grow larger, or raise the limit (ulimit -f)",
+    errno.ENOENT: "it may have been moved or removed; check the path, or make its folder",
     errno.ENOTDIR: "a folder is expected where a file is; choose another path",
     errno.EEXIST: "a folder is expected where a file is; choose another path",
     errno.EISDIR: "a file is expected where a folder is; choose another path",

@@ -100,6 +100,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     try:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         temporary.replace(path)
+    except OSError as error:
+        if error.errno:
+            error.filename = str(path)  # The user knows this one.
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

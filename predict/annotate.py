@@ -122,5 +122,9 @@ def write_png(path: Path, picture: Image.Image) -> None:
     try:
         picture.save(temporary, "PNG", compress_level=1)  # A photo takes seconds at the default.
         temporary.replace(path)
+    except OSError as error:
+        if error.errno:
+            error.filename = str(path)  # The user knows this one.
+        raise
     finally:
         temporary.unlink(missing_ok=True)

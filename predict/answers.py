@@ -17,6 +17,16 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
+def printable(name: str) -> str:
+    """Spells what a terminal would obey instead of showing, such as ESC and line breaks."""
+    return "".join(
+        letter
+        if letter.isprintable()
+        else letter.encode("unicode_escape", "surrogatepass").decode()
+        for letter in name
+    )
+
+
 def format_text(url: str, reading: Reading, class_names: Sequence[str]) -> str:
     """Draws a picture's reading.
 

@@ -116,16 +116,29 @@ def load_bytes(url: str, allow_private_urls: bool, limits: FetchLimits) -> bytes
     """
     if not url:
         raise ImageError("expected a URL or a path, found an empty one; name a picture")
-    scheme = _find_scheme(url)
-    if scheme is None:
-        return _read_file(Path(url).expanduser(), limits)
-    if scheme == "file":
-        return _read_file(_path_of_file_url(url), limits)
-    if scheme in ("http", "https"):
+    path = find_local_path(url)
+    if path is not None:
+        return _read_file(path, limits)
+    if is_remote(url):
         from predict import fetch  # Its imports take longer than a local file takes to answer.
 
         return fetch.fetch(url, allow_private_urls, limits)
-    raise ImageError(f"expected http://, https://, file:// or a path, found {scheme}://")
+    raise ImageError(f"expected http://, https://, file:// or a path, found {_find_scheme(url)}://")
+
+
+def find_local_path(url: str) -> Path | None:
+    """Returns the file of this machine that a URL or path names; None where it is elsewhere.
+
+    Args:
+      url: `http://…`, `https://…`, `file://…`, or a path, which may begin with `~`.
+
+    Raises:
+      ImageError: a `file://` URL names another machine.
+    """
+    scheme = _find_scheme(url)
+    if scheme is None:
+        return Path(url).expanduser()
+    return _path_of_file_url(url) if scheme == "file" else None
 
 
 def is_remote(url: str) -> bool:
@@ -216,9 +229,9 @@ def decode_image(data: bytes, limits: FetchLimits) -> np.ndarray:
             raise ImageError(
                 f"the {format_name} image is cut short; fetch or save it again"
             ) from error
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split())
         raise ImageError(
-            f"the {format_name} image is damaged ({reason}); fetch or save it again"
+            f"the {format_name} image is damaged{reason and f' ({reason})'}; fetch or save it again"
         ) from error
 
 

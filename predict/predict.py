@@ -37,7 +37,7 @@ from absl import flags
 
 from data_prep import command_line
 from data_prep.command_line import UserError
-from predict.answers import CSV_COLUMNS, format_csv, format_text
+from predict.answers import CSV_COLUMNS, format_csv, format_text, printable
 
 if TYPE_CHECKING:
     from predict.many import Answer
@@ -100,7 +100,7 @@ def main(argv: list[str]) -> int:
     urls = gather_urls([*FLAGS.url, *argv], FLAGS.urls_file)
     annotated = name_files("annotate", FLAGS.annotate, urls)
     inputs = name_files("save_input", FLAGS.save_input, urls)
-    if annotated[0] is not None and annotated[0] == inputs[0]:
+    if annotated[0] and inputs[0] and annotated[0].resolve() == inputs[0].resolve():
         raise UserError("--annotate and --save_input name the same file; give each its own")
     run = run_dir.load_run(Path(FLAGS.logdir))
     classifier = load_classifier(run)
@@ -130,7 +130,7 @@ def main(argv: list[str]) -> int:
             print(format_answer(answer, form, run.class_names), end="", flush=True)
             if answer.error is not None:
                 start = _CLEAR_LINE if has_bar else ""
-                command_line.log(f"{start}predict.py: {answer.url}: {answer.error}")
+                command_line.log(f"{start}predict.py: {printable(answer.url)}: {answer.error}")
                 code = command_line.EXIT_USER_ERROR
             if advance is not None:
                 advance(1)
@@ -161,14 +161,24 @@ def name_files(flag: str, value: str | None, urls: Sequence[str]) -> list[Path |
     paths: list[Path | None] = [path]
     if len(urls) > 1:
         paths = [path.with_stem(f"{path.stem}-{number}") for number in range(1, len(urls) + 1)]
-    pictures = {os.path.realpath(url.removeprefix("file://")): url for url in urls}
-    for path_of_one in map(os.path.realpath, filter(None, paths)):
+    pictures = {picture.resolve(): url for url in urls if (picture := find_picture(url))}
+    for path_of_one in (path.resolve() for path in paths if path):
         if path_of_one in pictures:
             raise UserError(
                 f"--{flag}: expected a name of its own, found that of the picture "
                 f"{pictures[path_of_one]}, which would be lost; choose another"
             )
     return paths
+
+
+def find_picture(url: str) -> Path | None:
+    """Returns the file of this machine that a URL names; None where there is none such."""
+    from predict.image_source import ImageError, find_local_path
+
+    try:
+        return find_local_path(url)
+    except ImageError:  # It is said where the picture is read.
+        return None
 
 
 def write_pictures(answer: Answer, annotated_path: Path | None, input_path: Path | None) -> None:
@@ -206,7 +216,7 @@ def format_answer(answer: Answer, form: str, class_names: Sequence[str]) -> str:
         return format_csv(answer)
     if answer.reading is None or answer.error is not None:
         return ""
-    return format_text(answer.url, answer.reading, class_names) + "\n"
+    return format_text(printable(answer.url), answer.reading, class_names) + "\n"
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def start(
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Returns the exit code, what was printed after `started`, and stderr."""
-    stdout, stderr = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=120)
     return process.returncode, stdout.removeprefix("started\n"), stderr
 
 
@@ -186,12 +186,12 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     process.stdout.close()
     assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
 
 
 def test_help_shows_the_flags(tmp_path: Path) -> None:
     process = start(tmp_path, "pass", "--help")
-    stdout, _ = process.communicate(timeout=30)
+    stdout, _ = process.communicate(timeout=120)
     assert "--number: A number." in stdout
     assert "started" not in stdout
 

@@ -131,7 +131,7 @@ def test_a_kill_at_every_step_leaves_nothing_half(
         [sys.executable, "-c", KILLED_AT_EVERY_STEP, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     steps, between_renames = map(int, done.stdout.split())
@@ -176,7 +176,7 @@ def test_a_stopped_script_leaves_the_old_dataset(
     process = start_script(CONVERT, *SLOW, f"--data_dir={tmp_path}/out", "--overwrite")
     wait_for((tmp_path / ".out.converting").exists)
     process.send_signal(number)
-    assert process.communicate(timeout=30) == ("", line)
+    assert process.communicate(timeout=120) == ("", line)
     assert process.returncode == code
     assert contents(tmp_path / "out") == old
     assert os.listdir(tmp_path) == ["out"]
@@ -199,7 +199,7 @@ def test_of_two_converters_one_finishes_and_the_other_says_so(
             "wait until it has finished\n"
         )
     first.send_signal(signal.SIGCONT)
-    _, stderr = first.communicate(timeout=60)
+    _, stderr = first.communicate(timeout=120)
     assert (first.returncode, stderr) == (0, "")
     assert contents(tmp_path / "out") == undisturbed
     assert os.listdir(tmp_path) == ["out"]
@@ -212,7 +212,7 @@ def test_of_many_converters_each_finishes_or_says_so(
     processes = [start_script(*args, f"--data_dir={tmp_path}/out") for _ in range(4)]
     codes = []
     for process in processes:
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=120)
         codes.append(process.returncode)
         refused = "another process is writing this folder now" in stderr
         assert (process.returncode, stderr.count("\n")) == ((1, 1) if refused else (0, 0)), stderr
@@ -265,7 +265,7 @@ def test_a_limit_on_files_leaves_the_old_dataset(start_script: StartScript, tmp_
         "--overwrite",
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
     )
-    stdout, stderr = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=120)
     assert (process.returncode, stdout) == (1, "")
     assert stderr == (
         f"convert.py: {tmp_path}/out: file too large; choose a place where files may grow larger, "

@@ -281,7 +281,12 @@ def test_pictures_of_several_are_numbered(folder, logdir):
 
 def test_mistyped_output_is_no_loss(folder, logdir):
     before = (folder / "page.png").read_bytes()
-    for flag, url in (("annotate", "page.png"), ("save_input", f"file://{folder}/page.png")):
+    for flag, url in (
+        ("annotate", "page.png"),
+        ("annotate", f"./../{folder.name}/page.png"),
+        ("annotate", f"FILE://{folder}/page.png"),
+        ("save_input", f"file://localhost{folder}/p%61ge.png"),
+    ):
         result = predict(folder, f"--logdir={logdir}", url, f"--{flag}=page.png")
         assert result.returncode == 1
         message = f"--{flag}: expected a name of its own, found that of the picture {url}, whi"
@@ -339,6 +344,38 @@ def test_a_local_file_needs_few_imports(folder, logdir):
         "predict.fetch", "predict.annotate", "tqdm",
     }  # fmt: skip
     assert imported & unneeded == set()
+
+
+def test_two_outputs_of_one_name_are_refused(folder, logdir):
+    flags = ["--annotate=new.png", f"--save_input=../{folder.name}/new.png"]
+    result = predict(folder, f"--logdir={logdir}", "1.png", *flags)
+    assert result.returncode == 1 and not (folder / "new.png").exists()
+    assert result.stderr.startswith("predict.py: --annotate and --save_input name the same file")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("/proc/x.png", "/proc/x.png: no such file or directory; it may have been moved or remo"),
+        ("taken.png", "taken.png: is a directory; a file is expected where a folder is; choose"),
+    ],
+)
+def test_output_that_cannot_be_written_is_named(folder, logdir, name, message):
+    (folder / "taken.png").mkdir(exist_ok=True)
+    result = predict(folder, f"--logdir={logdir}", "1.png", f"--annotate={name}")
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        line for line in [result.stderr.strip()] if message in line
+    ]
+
+
+def test_names_do_not_steer_the_terminal(folder, logdir):
+    name = "with\x1b[31mred\n.png"
+    os.link(folder / "1.png", folder / name)
+    result = predict(folder, f"--logdir={logdir}", name, "gone\x1b[0m.png")
+    (folder / name).unlink()
+    assert result.stdout.startswith("with\\x1b[31mred\\n.png\n")
+    assert result.stderr.startswith("predict.py: gone\\x1b[0m.png: there is no such file")
 
 
 def test_names_of_files(tmp_path):

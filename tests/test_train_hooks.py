@@ -71,7 +71,7 @@ def test_loss_shown_is_a_running_mean(monkeypatch, capsys):
     make_step(hook, 1, loss=1.0, accuracy=0.0)
     make_step(hook, 2, loss=2.0, accuracy=1.0)
     hook.show_score(Score(2, accuracy=0.5, loss=0.1, mean_squared_error=0.01))
-    assert "loss 1.0500  accuracy 5.00%" in capsys.readouterr().err
+    assert "loss 1.5000  accuracy 50.00%" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])

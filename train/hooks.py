@@ -289,7 +289,7 @@ class ProgressHook(tf1.train.SessionRunHook):
         self._start_step, self._total_steps = start_step, total_steps
         self._batch_size, self._steps_an_epoch = batch_size, steps_an_epoch
         self._terminal = sys.stderr.isatty()
-        self._means: list[float] | None = None
+        self._means = [0.0, 0.0]
         self._line = ""
         self._validation = ""
         self._shown = 0.0
@@ -304,13 +304,12 @@ class ProgressHook(tf1.train.SessionRunHook):
     def after_run(self, run_context: _Context, run_values: _Values) -> None:
         """Shows the line, at most five times a second."""
         step, *values = (float(value) for value in run_values.results)
-        if self._means is None:
-            self._means = values
-        self._means = [
-            0.95 * mean + 0.05 * value for mean, value in zip(self._means, values, strict=True)
-        ]
         seconds = time.monotonic() - self._start
         done = step - self._start_step
+        newest = max(0.05, 1 / done)  # All of the first twenty steps count alike.
+        self._means = [
+            mean + newest * (value - mean) for mean, value in zip(self._means, values, strict=True)
+        ]
         left = seconds / done * (self._total_steps - step)
         self._line = (
             f"epoch {step / self._steps_an_epoch:.2f}  "
