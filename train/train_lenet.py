@@ -28,6 +28,8 @@ _HELP = {
     "model_set": "Sets a named value of the model's text, such as width=64.",
     "train_splits": "What to train on, such as train+validation.",
     "train_limit": "Trains on so many images, each class in proportion.",
+    "validate_on": "validation, that split; 1/5, the first of five folds of the training images, "
+    "which is then not trained on; or none.",
     "batch_size": "Images a step.",
     "epochs": "Passes over the training images.",
     "max_steps": "Steps in all, instead of --epochs.",
