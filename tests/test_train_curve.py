@@ -162,5 +162,5 @@ def test_chart_is_a_picture(points):
     png = draw_chart(summarize(points), title="tiny", measured_on="the test split")
     assert png.startswith(b"\x89PNG")
     width, height = struct.unpack(">II", png[16:24])
-    assert 600 < width < 1000
+    assert 700 < width < 1000
     assert 400 < height < 700

@@ -29,7 +29,7 @@ def draw_chart(summaries: Sequence[Summary], *, title: str, measured_on: str) ->
     Returns:
       The PNG file.
     """
-    figure = Figure(figsize=(8, 5), dpi=100)
+    figure = Figure(figsize=(9, 5), dpi=100)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     images = [entry.images for entry in summaries]
@@ -53,14 +53,15 @@ def draw_chart(summaries: Sequence[Summary], *, title: str, measured_on: str) ->
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
-    axes.set_xticks(images, [f"{n:,}" for n in images])
+    axes.set_xticks(images, [f"{n:,}" for n in images], fontsize=9)
     axes.xaxis.set_minor_formatter(NullFormatter())
     for n, error, top in zip(images, errors, highest, strict=True):
         axes.annotate(
             f"{error:.2f} %",
             (n, top),
-            xytext=(4, 7),
+            xytext=(0, 6),
             textcoords="offset points",
+            ha="center",
             color=_INK,
             fontsize=9,
         )
