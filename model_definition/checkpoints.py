@@ -107,9 +107,18 @@ class InferenceSaver:
     Where a checkpoint holds moving averages of the weights, those are what is restored.
     """
 
-    def __init__(self) -> None:
-        """Takes the model variables of the current graph."""
-        self._variables = {variable.op.name: variable for variable in slim.get_model_variables()}
+    def __init__(self, scope: str = "") -> None:
+        """Takes the model variables of the current graph.
+
+        Args:
+          scope: only those of this variable scope, without which checkpoints name them; empty for
+            all.
+        """
+        prefix = f"{scope}/" if scope else ""
+        self._variables = {
+            variable.op.name.removeprefix(prefix): variable
+            for variable in slim.get_model_variables(prefix)
+        }
         self._saver = tf.compat.v1.train.Saver(self._variables, max_to_keep=1)
         self._restorers: dict[bool, tf.compat.v1.train.Saver] = {False: self._saver}
 
