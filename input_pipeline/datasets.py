@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from data_prep.command_line import UserError, log
+from data_prep.command_line import log
 from data_prep.schema import Manifest
 from input_pipeline.augment import Augmentation, augment
 from input_pipeline.preprocess import normalize
@@ -40,7 +40,7 @@ def make_train_dataset(
     batch_size: int,
     seed: int,
     start_step: int = 0,
-    train_limit: int | None = None,
+    kept: np.ndarray | None = None,
     augmentation: Augmentation | None = None,
     cache_mb: int = DEFAULT_CACHE_MB,
     num_workers: int = 1,
@@ -57,9 +57,9 @@ def make_train_dataset(
       manifest: its manifest.
       splits: the splits to train on.
       batch_size: images a batch, for each worker.
-      seed: decides the order, which images `train_limit` keeps, and the distortions.
+      seed: decides the order and the distortions.
       start_step: the number of batches that were already consumed.
-      train_limit: keeps so many images, each class in proportion; None for all.
+      kept: bool [n], which of the splits' n examples to train on; None for all.
       augmentation: how to distort images; None for not at all.
       cache_mb: memory for the images, in MB of 10**6 bytes.
       num_workers: over how many workers each step's images are divided.
@@ -70,11 +70,8 @@ def make_train_dataset(
       labels int64 [batch_size]).
 
     Raises:
-      UserError: a shard is not whole, or `train_limit` is more than there is.
+      UserError: a shard is not whole.
     """
-    kept = None
-    if train_limit is not None:
-        kept = choose_stratified(load_labels(data_dir, manifest, splits), train_limit, seed)
     source = _TrainSource(data_dir, manifest, tuple(splits), kept)
     first = worker_index * batch_size
     stride = batch_size * num_workers
@@ -107,7 +104,12 @@ def make_train_dataset(
 
 
 def make_eval_dataset(
-    data_dir: Path, manifest: Manifest, *, splits: Sequence[str], batch_size: int
+    data_dir: Path,
+    manifest: Manifest,
+    *,
+    splits: Sequence[str],
+    batch_size: int,
+    kept: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Builds one pass over the splits: every example once, in order, the last batch partial.
 
@@ -116,6 +118,7 @@ def make_eval_dataset(
       manifest: its manifest.
       splits: the splits to read.
       batch_size: images a batch.
+      kept: bool [n], which of the splits' n examples to read; None for all.
 
     Returns:
       A dataset of (images float32 [n, height, width, channels] as `normalize` gives them, labels
@@ -124,13 +127,17 @@ def make_eval_dataset(
     Raises:
       UserError: a shard is not whole.
     """
-    serialized = read_shards(shard_paths(data_dir, manifest, splits)).batch(batch_size)
+    serialized = read_shards(shard_paths(data_dir, manifest, splits))
+    if kept is not None:
+        mask = tf.data.Dataset.from_tensor_slices(kept)
+        serialized = tf.data.Dataset.zip((serialized, mask))
+        serialized = serialized.filter(lambda _, keep: keep).map(lambda record, _: record)
 
     def parse(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = parse_batch(batch, manifest)
         return normalize(images), labels
 
-    return serialized.map(parse, num_parallel_calls=2).prefetch(2)
+    return serialized.batch(batch_size).map(parse, num_parallel_calls=2).prefetch(2)
 
 
 def load_labels(data_dir: Path, manifest: Manifest, splits: Sequence[str]) -> np.ndarray:
@@ -148,37 +155,6 @@ def load_labels(data_dir: Path, manifest: Manifest, splits: Sequence[str]) -> np
         ).get_next()
         with damage_named(data_dir, manifest, splits):
             return session.run(batch)
-
-
-def choose_stratified(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
-    """Chooses a subset in which each class has its share, to within one image.
-
-    Args:
-      labels: int64 [n].
-      limit: how many to choose, 1 to n.
-      seed: decides which.
-
-    Returns:
-      bool [n], true for `limit` examples.
-
-    Raises:
-      UserError: the limit is larger than n.
-    """
-    if limit > len(labels):
-        raise UserError(
-            f"--train_limit={limit}: there are {len(labels):,} training images; lower it, or leave "
-            "it out to train on all"
-        )
-    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
-    # Within each class, its k-th image of m comes at (k + 1/2) / m of the way: cutting that
-    # sequence anywhere leaves every class its share.
-    by_class = order[np.argsort(labels[order], kind="stable")]
-    counts = np.bincount(labels)
-    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    way = (rank + 0.5) / np.repeat(counts, counts)
-    kept = np.zeros(len(labels), bool)
-    kept[by_class[np.argsort(way, kind="stable")[:limit]]] = True
-    return kept
 
 
 class _TrainSource:

@@ -6,7 +6,6 @@ import pytest
 from data_prep.command_line import UserError
 from input_pipeline.augment import Augmentation
 from input_pipeline.datasets import (
-    choose_stratified,
     load_labels,
     make_eval_dataset,
     make_train_dataset,
@@ -91,7 +90,7 @@ def test_seed_decides_the_order(data, memory):
     [
         {},
         {"augmentation": Augmentation(shift=0.1, rotation=20, elastic=5)},
-        {"train_limit": 20},
+        {"kept": np.arange(N) < 20},
         {"batch_size": 4, "num_workers": 2, "worker_index": 1},
     ],
     ids=["plain", "augmented", "limited", "second worker"],
@@ -136,39 +135,15 @@ def test_splits_can_be_summed(data, memory):
     assert sorted(indices[:together]) == list(range(together))
 
 
-def test_train_limit_keeps_the_same_images_in_every_epoch(data):
-    resident = take_indices(data, 5, train_limit=20, **RESIDENT)
-    kept = set(resident)
-    assert len(kept) == 20
-    assert sorted(resident[20:40]) == sorted(kept)
-    # 0.004 MB are 11 of the 20 images: a window that is smaller than what is kept.
-    streamed = take_indices(data, 5, train_limit=20, cache_mb=0.004)
-    assert sorted(streamed[:20]) == sorted(streamed[20:40]) == sorted(kept)
-    labels = make_examples(N)[1]
-    shares = np.bincount(labels, minlength=5) * 20 / N
-    assert np.all(np.abs(np.bincount(labels[sorted(kept)], minlength=5) - shares) <= 1)
-
-
-def test_train_limit_beyond_the_images_is_refused(data):
-    with pytest.raises(UserError, match=r"^--train_limit=54: there are 53 training images; lower"):
-        take(data, 1, train_limit=54)
-
-
-@pytest.mark.parametrize("counts", [(100, 1, 0, 33), (7,), (5, 5, 5)])
-def test_every_limit_leaves_every_class_its_share(counts):
-    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts)), counts))
-    for limit in range(1, len(labels) + 1):
-        kept = choose_stratified(labels, limit, seed=5)
-        assert kept.sum() == limit
-        found = np.bincount(labels[kept], minlength=len(counts))
-        assert np.all(np.abs(found - np.array(counts) * limit / len(labels)) <= 1)
-
-
-def test_seed_decides_which_images_are_kept():
-    labels = np.arange(200) % 4
-    first, same, other = (choose_stratified(labels, 40, seed=seed) for seed in (1, 1, 2))
-    assert np.array_equal(first, same)
-    assert not np.array_equal(first, other)
+@MEMORIES
+def test_only_what_is_kept_is_trained_on_in_every_epoch(data, memory):
+    kept = np.arange(N) % 3 == 1
+    indices = take_indices(data, 5, kept=kept, **memory)
+    wanted = np.flatnonzero(kept).tolist()
+    assert len(wanted) == 18
+    assert sorted(indices[:18]) == sorted(indices[18:36]) == wanted
+    # 0.004 MB are 11 of the 18 images: a window that is smaller than what is kept.
+    assert sorted(take_indices(data, 3, kept=kept, cache_mb=0.004)[:18]) == wanted
 
 
 def test_streaming_is_logged(data, capsys):
@@ -192,6 +167,21 @@ def test_evaluation_sees_every_image_once_whatever_the_batch_size(data, batch_si
     assert labels.tolist() == expected_labels.tolist()
     sizes = [len(labels) for _, labels in batches]
     assert sizes == [batch_size] * (17 // batch_size) + [17 % batch_size] * (17 % batch_size > 0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 500])
+def test_evaluation_sees_what_is_kept_alone(data, batch_size):
+    data_dir, manifest = data
+    kept = np.arange(N + 17) % 4 == 3
+    batches = make_eval_dataset(
+        data_dir, manifest, splits=["train", "validation"], batch_size=batch_size, kept=kept
+    ).as_numpy_iterator()
+    found = [(indices_of(images), labels.tolist()) for images, labels in batches]
+    wanted = np.flatnonzero(kept).tolist()
+    assert [index for indices, _ in found for index in indices] == wanted
+    known = [*make_examples(N)[1], *make_examples(17, first=N)[1]]
+    assert [label for _, labels in found for label in labels] == [known[i] for i in wanted]
+    assert {len(labels) for _, labels in found[:-1]} <= {batch_size}
 
 
 def test_evaluation_of_a_sum_goes_through_both_splits_in_order(data):

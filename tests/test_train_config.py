@@ -77,6 +77,16 @@ def test_unknown_choice_is_refused(name, message):
         make_config({name: "other"})
 
 
+@pytest.mark.parametrize("text", ["", "train", "0/5", "6/5", "1/1", "0.2", "1/5 "])
+def test_what_is_nothing_to_validate_on_is_refused(text):
+    with pytest.raises(
+        UserError,
+        match=f"^--validate_on={text}: expected validation, none, or a fold of the training images "
+        "such as 1/5$",
+    ):
+        make_config({"validate_on": text})
+
+
 def test_flags_are_the_fields_and_those_of_the_augmentation():
     known = training_flags()
     assert {name: kind for name, (kind, _) in known.items() if name in ("model", "model_set")} == {

@@ -18,6 +18,7 @@ from tests.train_fixtures import (
 )
 from train import loop, validation
 from train.loop import train
+from train.plan import ImageSet
 from train.validation import History, Score, Validator
 
 
@@ -95,7 +96,8 @@ def test_validator_scores_every_image_of_the_validation_split(
         tf.compat.v1.get_variable("output/biases", [5], initializer=tf.zeros_initializer())
         session.run(tf.compat.v1.global_variables_initializer())
         tf.compat.v1.train.Saver().save(session, str(tmp_path / "model.ckpt"), 40)
-    validator = Validator(data_dir, load_manifest(data_dir), architecture)
+    whole = ImageSet(("validation",), None, 17)
+    validator = Validator(data_dir, load_manifest(data_dir), architecture, whole)
     found = validator.score(tmp_path / "model.ckpt-40")
     assert validator.score(tmp_path / "model.ckpt-40") == found  # The metrics start from 0 again.
 
@@ -130,6 +132,20 @@ def test_test_split_takes_no_part_in_training(tmp_path):
     assert list_checkpoints(tmp_path / "run/best")[0].name == f"model.ckpt-{result.best.step}"
 
 
+def test_fold_takes_the_place_of_the_validation_split(tmp_path):
+    manifest = write_dataset(tmp_path / "data")
+    for split in ("validation", "test"):
+        for shard in manifest.splits[split].shards:
+            (tmp_path / "data" / shard.name).unlink()
+    config = make_config(write_model(tmp_path), train_limit=30, validate_on="2/3", epochs=1.0)
+    result = train(config, data_dir=tmp_path / "data", logdir=tmp_path / "run")
+    assert result.step == 3  # 20 images in batches of 8
+    [entry] = json.loads((tmp_path / "run/history.json").read_text(encoding="utf-8"))
+    assert result.best is not None
+    assert vars(result.best) == entry
+    assert (10 * entry["accuracy"]) == pytest.approx(round(10 * entry["accuracy"]))
+
+
 def test_damaged_validation_record_is_named(tmp_path):
     manifest = write_dataset(tmp_path / "data", num_shards=1)
     shard = tmp_path / "data" / manifest.splits["validation"].shards[0].name
@@ -144,19 +160,20 @@ def test_damaged_validation_record_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "splits", "reason"),
+    ("sizes", "values", "reason"),
     [
-        ({"train": 20, "test": 5}, "train", "the dataset has no validation split"),
+        ({"train": 20, "test": 5}, {}, "the dataset has no validation split"),
         (
             {"train": 20, "validation": 9},
-            "train+validation",
+            {"train_splits": "train+validation"},
             "the validation split is trained on",
         ),
+        ({"train": 20, "validation": 9}, {"validate_on": "none"}, "--validate_on=none"),
     ],
 )
-def test_without_validation_the_last_checkpoint_is_used(tmp_path, capsys, sizes, splits, reason):
+def test_without_validation_the_last_checkpoint_is_used(tmp_path, capsys, sizes, values, reason):
     write_dataset(tmp_path / "data", sizes=sizes)
-    values = {"train_splits": splits, "epochs": 1.0}
+    values = {"train_splits": "train", "epochs": 1.0, **values}
     model, logdir = write_model(tmp_path, MODEL), tmp_path / "run"
     with pytest.raises(
         UserError,
@@ -166,7 +183,7 @@ def test_without_validation_the_last_checkpoint_is_used(tmp_path, capsys, sizes,
     assert not logdir.exists()
     result = train(make_config(model, **values), data_dir=tmp_path / "data", logdir=logdir)
     assert result.best is None
-    assert result.step == -(-sum(sizes[split] for split in splits.split("+")) // 8)
+    assert result.step == -(-sum(sizes[split] for split in values["train_splits"].split("+")) // 8)
     assert (
         f"no validation: {reason}; the last checkpoint will be the one that is used\n"
         in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from model_definition.calibration import (
 )
 from model_definition.inference import open_model
 from model_definition.run_dir import Run
-from train.plan import TrainPlan
+from train.plan import ImageSet, TrainPlan
 
 FEWEST_IMAGES = 100  # of validation: fewer do not show what the worst 1 % are like
 _MOST_VALIDATED = 5_000  # of validation; more take time and change little
@@ -34,9 +33,7 @@ _PHOTOS_AT_ONCE = 500
 _SEED = 0
 
 
-def calibrate(
-    run: Run, checkpoint: Path, plan: TrainPlan, *, train_limit: int | None
-) -> Calibration | None:
+def calibrate(run: Run, checkpoint: Path, plan: TrainPlan) -> Calibration | None:
     """Fits the temperature and the rejection to a checkpoint.
 
     The temperature and the threshold of rejection come from validation images, the head of
@@ -45,8 +42,7 @@ def calibrate(
     Args:
       run: the run.
       checkpoint: the prefix of the checkpoint's files.
-      plan: what the run was trained on.
-      train_limit: on how many images of that; None for all.
+      plan: what the run was trained and validated on.
 
     Returns:
       The calibration, or None, which is logged, where there are too few validation images.
@@ -54,15 +50,15 @@ def calibrate(
     Raises:
       UserError: a shard is not whole, or the checkpoint is not of this model.
     """
-    found = plan.manifest.splits["validation"].num_examples if plan.validates else 0
-    if found < FEWEST_IMAGES:
+    found = plan.validation.num_examples if plan.validation else 0
+    if plan.validation is None or found < FEWEST_IMAGES:
         log(
             f"not calibrated: that takes {FEWEST_IMAGES} validation images, and there are {found}; "
             "prediction will take every image for one of the classes"
         )
         return None
-    known, labels = _sample(plan, plan.splits, _PHOTOS + _ORIGINALS, train_limit)
-    new, new_labels = _sample(plan, ["validation"], min(found, _MOST_VALIDATED), None)
+    known, labels = _sample(plan, plan.training, _PHOTOS + _ORIGINALS)
+    new, new_labels = _sample(plan, plan.validation, min(found, _MOST_VALIDATED))
     drawn = draw_non_digits(
         len(known) + _HELD_BACK,
         images=known,
@@ -96,9 +92,7 @@ def calibrate(
     return calibration
 
 
-def _sample(
-    plan: TrainPlan, splits: Sequence[str], count: int, limit: int | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _sample(plan: TrainPlan, chosen: ImageSet, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Reads images, uint8 [count, height, width, channels], and labels, int64 [count], by chance.
 
     None comes again before all came.
@@ -107,10 +101,10 @@ def _sample(
         batches = make_train_dataset(
             plan.data_dir,
             plan.manifest,
-            splits=splits,
+            splits=chosen.splits,
             batch_size=count,
             seed=_SEED,
-            train_limit=limit,
+            kept=chosen.kept,
         )
         images, labels = session.run(tf1.data.make_one_shot_iterator(batches).get_next())
     return np.rint(images * 255).astype(np.uint8), labels

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from data_prep.command_line import UserError
 from input_pipeline.augmentation import Augmentation
+from input_pipeline.subsets import Fold, parse_fold
 from model_definition.architecture import parse_model_set
 
 OPTIMIZERS = ("adam", "momentum", "sgd", "rmsprop")
@@ -35,6 +36,7 @@ class TrainConfig:
     model_set: tuple[tuple[str, str], ...] = ()  # (name, value): the model's named values to set
     train_splits: str = "train"  # a split, or several joined by +
     train_limit: int | None = None  # images, each class in proportion; None for all
+    validate_on: str = "validation"  # that split; K/N, a fold of the training images; or none
     batch_size: int = 128  # images a step
     epochs: float | None = 3.0  # passes over the training images; None where max_steps decides
     max_steps: int | None = None  # steps; None where epochs decide
@@ -70,6 +72,16 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not (low <= value < high and math.isfinite(value)):
                 raise UserError(f"--{name}={value}: expected {wanted}")
+        if self.validate_on not in ("validation", "none") and not self.fold:
+            raise UserError(
+                f"--validate_on={self.validate_on}: expected validation, none, or a fold of the "
+                "training images such as 1/5"
+            )
+
+    @property
+    def fold(self) -> Fold | None:
+        """The fold of the training images to validate on; None where it is no fold."""
+        return parse_fold(self.validate_on)
 
     def total_steps(self, num_examples: int) -> int:
         """Returns how many steps the run makes, at least 1.

@@ -85,18 +85,18 @@ def train(config: TrainConfig, *, data_dir: Path, logdir: Path) -> TrainResult:
     with (
         locked(logdir),
         signals.listening(),
-        damage_named(data_dir, manifest, plan.splits),
+        damage_named(data_dir, manifest, plan.training.splits),
         _exhaustion_named(logdir),
         contextlib.ExitStack() as stack,
     ):
-        shard_paths(data_dir, manifest, plan.splits)
+        shard_paths(data_dir, manifest, plan.training.splits)
         checkpoint = start_or_resume(run, manifest)
         start_step = checkpoint_step(checkpoint) if checkpoint else 0
-        validated = plan.validates and start_step > plan.validation_steps
+        validated = plan.validation is not None and start_step > plan.validation_steps
         history = History(logdir, up_to_step=start_step, must_exist=validated)
         validator = None
-        if plan.validates:
-            validator = Validator(data_dir, manifest, architecture)
+        if plan.validation:
+            validator = Validator(data_dir, manifest, architecture, plan.validation)
             stack.callback(validator.close)
         job = _Job(
             config, plan, run, architecture, checkpoint, start_step, history, validator, signals
@@ -105,7 +105,7 @@ def train(config: TrainConfig, *, data_dir: Path, logdir: Path) -> TrainResult:
         stopped = signals.stopped
         if not stopped:
             best = choose_checkpoint(run, "best")
-            calibration = calibrate(run, best, plan, train_limit=config.train_limit)
+            calibration = calibrate(run, best, plan)
             export_litert(run, best, calibration)
     return TrainResult(
         run=run,
@@ -187,11 +187,11 @@ def _build_graph(job: _Job) -> _TrainGraph:
     dataset = make_train_dataset(
         plan.data_dir,
         plan.manifest,
-        splits=plan.splits,
+        splits=plan.training.splits,
         batch_size=config.batch_size,
         seed=config.seed,
         start_step=job.start_step,
-        train_limit=config.train_limit,
+        kept=plan.training.kept,
         augmentation=config.augmentation,
         cache_mb=config.cache_mb,
     )
@@ -279,7 +279,7 @@ class _Writers:
 @contextlib.contextmanager
 def _open_writers(job: _Job) -> Iterator[_Writers]:
     """Opens the event files, in a graph, for TensorFlow 2 lets no v1 writer be made elsewhere."""
-    names = ["train", "validation"] if job.plan.validates else ["train"]
+    names = ["train", "validation"] if job.plan.validation else ["train"]
     writers = [tf1.summary.FileWriter(str(job.run.logdir / name)) for name in names]
     try:
         for writer in writers:

@@ -5,10 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from data_prep.command_line import UserError, log
 from data_prep.schema import Manifest
+from input_pipeline.datasets import load_labels
 from input_pipeline.records import count_examples, resolve_splits
+from input_pipeline.subsets import choose_fold, choose_stratified
 from train.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of a dataset folder.
+
+    Attributes:
+      splits: the splits that they are in.
+      kept: bool [n], which of the splits' n examples they are; None for all.
+      num_examples: how many they are.
+    """
+
+    splits: tuple[str, ...]
+    kept: np.ndarray | None
+    num_examples: int
 
 
 @dataclass(frozen=True)
@@ -18,20 +37,20 @@ class TrainPlan:
     Attributes:
       data_dir: the dataset folder.
       manifest: its manifest.
-      splits: the splits to train on.
+      training: the images to train on.
+      validation: those to validate on, none of which is trained on; None for no validation.
       total_steps: the last step.
       steps_an_epoch: how many steps one pass over the training images makes.
       validation_steps: steps between two validations.
-      validates: whether there is a validation split that is not trained on.
     """
 
     data_dir: Path
     manifest: Manifest
-    splits: tuple[str, ...]
+    training: ImageSet
+    validation: ImageSet | None
     total_steps: int
     steps_an_epoch: float
     validation_steps: int
-    validates: bool
 
 
 def make_plan(config: TrainConfig, data_dir: Path, manifest: Manifest) -> TrainPlan:
@@ -46,25 +65,30 @@ def make_plan(config: TrainConfig, data_dir: Path, manifest: Manifest) -> TrainP
       The plan.
 
     Raises:
-      UserError: there is no such split, or early stopping is asked for without validation.
+      UserError: there is no such split, there are too few images, or early stopping is asked for
+        without validation.
     """
-    splits = resolve_splits(config.train_splits, manifest)
-    available = count_examples(manifest, splits)
-    num_examples = min(config.train_limit or available, available)
+    training, fold = _choose_images(config, data_dir, manifest)
     reason = None
-    if "validation" in splits:
+    if config.validate_on == "none":
+        reason = "--validate_on=none"
+    elif fold is None and "validation" in training.splits:
         reason = "the validation split is trained on"
-    elif "validation" not in manifest.splits:
+    elif fold is None and "validation" not in manifest.splits:
         reason = "the dataset has no validation split"
     if reason and config.patience:
         raise UserError(
             f"--patience={config.patience}: {reason}, so nothing tells when to stop; leave "
             "--patience out"
         )
+    validation = fold
     if reason:
         log(f"no validation: {reason}; the last checkpoint will be the one that is used")
-    if "test" in splits:
+    elif fold is None:
+        validation = ImageSet(("validation",), None, count_examples(manifest, ["validation"]))
+    if "test" in training.splits:
         log("training on the test split: its accuracy will say nothing about other images")
+    num_examples = training.num_examples
     if config.batch_size > num_examples:
         log(
             f"--batch_size={config.batch_size} is more than the {num_examples:,} training images: "
@@ -73,9 +97,33 @@ def make_plan(config: TrainConfig, data_dir: Path, manifest: Manifest) -> TrainP
     return TrainPlan(
         data_dir=data_dir,
         manifest=manifest,
-        splits=splits,
+        training=training,
+        validation=validation,
         total_steps=config.total_steps(num_examples),
         steps_an_epoch=num_examples / config.batch_size,
         validation_steps=config.validation_steps(num_examples),
-        validates=reason is None,
     )
+
+
+def _choose_images(
+    config: TrainConfig, data_dir: Path, manifest: Manifest
+) -> tuple[ImageSet, ImageSet | None]:
+    """Returns the images to train on, and the fold of them that is left out to validate on."""
+    splits = resolve_splits(config.train_splits, manifest)
+    available = count_examples(manifest, splits)
+    if config.train_limit is None and config.fold is None:
+        return ImageSet(splits, None, available), None
+    limit = available if config.train_limit is None else config.train_limit
+    labels = load_labels(data_dir, manifest, splits)
+    kept = choose_stratified(labels, limit, config.seed)
+    if config.fold is None:
+        return ImageSet(splits, kept, limit), None
+    if config.fold.num_folds > limit:
+        raise UserError(
+            f"--validate_on={config.validate_on}: there are {limit:,} training images, which do "
+            "not fill so many folds"
+        )
+    chosen = choose_fold(labels, kept, config.fold)
+    num_chosen = int(chosen.sum())
+    training = ImageSet(splits, kept & ~chosen, limit - num_chosen)
+    return training, ImageSet(splits, chosen, num_chosen)

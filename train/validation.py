@@ -1,4 +1,4 @@
-"""Scores checkpoints on the validation split, remembers the scores, and keeps the best one."""
+"""Scores checkpoints on validation images, remembers the scores, and keeps the best one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from model_definition.architecture import Architecture
 from model_definition.checkpoints import InferenceSaver, checkpoint_step
 from model_definition.model_fn import ModeKeys, ModelParams, model_fn
 from model_definition.run_dir import BEST_NAME, HISTORY_NAME, write_atomically
+from train.plan import ImageSet
 
 _BATCH_SIZE = 500
 
 
 @dataclass(frozen=True)
 class Score:
-    """What one checkpoint reached on the validation split."""
+    """What one checkpoint reached on the validation images."""
 
     step: int
     accuracy: float
@@ -98,20 +99,23 @@ class History:
 
 
 class Validator:
-    """The validation split and the model in a graph and a session of their own."""
+    """Images to score with, and the model, in a graph and a session of their own."""
 
-    def __init__(self, data_dir: Path, manifest: Manifest, architecture: Architecture) -> None:
+    def __init__(
+        self, data_dir: Path, manifest: Manifest, architecture: Architecture, images: ImageSet
+    ) -> None:
         """Builds the graph.
 
         Args:
           data_dir: the dataset folder.
-          manifest: its manifest; it has a validation split.
+          manifest: its manifest.
           architecture: the model.
+          images: those to score with.
         """
-        self._data = data_dir, manifest, ["validation"]
+        self._data = data_dir, manifest, images.splits
         with tf.Graph().as_default() as graph:
             dataset = make_eval_dataset(
-                data_dir, manifest, splits=["validation"], batch_size=_BATCH_SIZE
+                data_dir, manifest, splits=images.splits, batch_size=_BATCH_SIZE, kept=images.kept
             )
             iterator = tf.compat.v1.data.make_initializable_iterator(dataset)
             features, labels = iterator.get_next()
@@ -123,7 +127,7 @@ class Validator:
         self._session = tf.compat.v1.Session(graph=graph)
 
     def score(self, checkpoint: Path) -> Score:
-        """Evaluates a checkpoint on the whole split.
+        """Evaluates a checkpoint on all of the images.
 
         Args:
           checkpoint: the prefix of its files.
@@ -132,7 +136,7 @@ class Validator:
           Its score.
 
         Raises:
-          UserError: a record of the split is damaged.
+          UserError: a record is damaged.
         """
         with self._session.graph.as_default(), damage_named(*self._data):
             self._saver.restore(self._session, checkpoint)

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Sequence
 
 from data_prep.command_line import UserError
+from input_pipeline.subsets import parse_fold
 from model_definition.run_dir import HISTORY_NAME, Run
 from predict.exports.exporting import Export
 from predict.exports.formats import ExportSource
@@ -99,6 +100,10 @@ def _describe_data(run: Run) -> str:
 def _describe_metrics(run: Run, exports: Sequence[Export]) -> str:
     """Returns the validation scores of the checkpoints that were exported."""
     path = run.logdir / HISTORY_NAME
+    fold = parse_fold(run.config.get("validate_on", ""))  # Older runs have no such flag.
+    images = "the validation split"
+    if fold:
+        images = f"fold {fold.number} of {fold.num_folds} of the training images"
     steps = {export.step for export in exports}
     lines = []
     try:
@@ -106,7 +111,7 @@ def _describe_metrics(run: Run, exports: Sequence[Export]) -> str:
         for entry in entries:
             if entry["step"] in steps:
                 lines.append(
-                    f"- step {entry['step']:,}, on the validation split: accuracy "
+                    f"- step {entry['step']:,}, on {images}: accuracy "
                     f"{entry['accuracy']:.2%}, loss {entry['loss']:.4f}, mean squared error "
                     f"{entry['mean_squared_error']:.5f}"
                 )

@@ -16,6 +16,7 @@ import tensorflow as tf
 from data_prep.command_line import UserError, log
 from data_prep.schema import load_manifest
 from input_pipeline.records import count_examples, resolve_splits
+from input_pipeline.subsets import parse_fold
 from model_definition.checkpoints import CHECKPOINT_NAME, checkpoint_step
 from model_definition.keras_model import keras, name_variables
 from model_definition.run_dir import Run
@@ -178,6 +179,10 @@ def _count_steps(run: Run) -> tuple[int, float]:
     manifest = load_manifest(Path(run.data_dir))
     available = count_examples(manifest, resolve_splits(config["train_splits"], manifest))
     num_examples = min(config["train_limit"] or available, available)
+    fold = parse_fold(config.get("validate_on", ""))  # Older runs have no such flag.
+    if fold:
+        first, last = fold.cut(num_examples)
+        num_examples -= last - first
     total_steps = config["max_steps"]
     if total_steps is None:
         total_steps = max(1, int(np.ceil(config["epochs"] * num_examples / config["batch_size"])))

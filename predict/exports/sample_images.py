@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.schema import Manifest
-from input_pipeline.datasets import choose_stratified, load_labels
+from input_pipeline.datasets import load_labels
 from input_pipeline.records import damage_named, parse_batch, read_shards, shard_paths
+from input_pipeline.subsets import choose_stratified
 
 _BATCH_SIZE = 1000
 
