@@ -156,12 +156,17 @@ def watch_checkpoints(run: Run, *, timeout: float) -> Iterator[Path]:
     Raises:
       UserError: nothing new came for so long.
     """
-    from model_definition.checkpoints import checkpoint_step, find_damage, list_checkpoints
+    from model_definition.checkpoints import (
+        checkpoint_step,
+        find_damage,
+        is_exported,
+        list_checkpoints,
+    )
 
     last_step, since = -1, time.monotonic()
     while True:
         # Looked at first: training exports after its last checkpoint.
-        ended = _is_exported(run)
+        ended = is_exported(run)
         fresh = [
             c for c in reversed(list_checkpoints(run.logdir)) if checkpoint_step(c) > last_step
         ]
@@ -179,17 +184,6 @@ def watch_checkpoints(run: Run, *, timeout: float) -> Iterator[Path]:
                 "--watch_timeout=SECONDS waits longer"
             )
         time.sleep(_POLL_SECONDS)
-
-
-def _is_exported(run: Run) -> bool:
-    """Tells whether the run was exported after its newest checkpoint."""
-    from model_definition.checkpoints import list_checkpoints
-
-    if not run.export_path.is_file():
-        return False
-    newest = [path.with_name(f"{path.name}.index") for path in list_checkpoints(run.logdir)[:1]]
-    exported = run.export_path.stat().st_mtime
-    return all(path.is_file() and path.stat().st_mtime <= exported for path in newest)
 
 
 if __name__ == "__main__":

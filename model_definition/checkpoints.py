@@ -101,6 +101,19 @@ def choose_checkpoint(run: Run, which: str) -> Path:
     return checkpoint
 
 
+def is_exported(run: Run) -> bool:
+    """Tells whether the run was exported after its newest checkpoint, so that its training ended.
+
+    Args:
+      run: the run.
+    """
+    if not run.export_path.is_file():
+        return False
+    newest = [path.with_name(f"{path.name}.index") for path in list_checkpoints(run.logdir)[:1]]
+    exported = run.export_path.stat().st_mtime
+    return all(path.is_file() and path.stat().st_mtime <= exported for path in newest)
+
+
 class InferenceSaver:
     """Restores the weights that a model is used with, and saves them alone.
 
