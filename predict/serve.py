@@ -1,10 +1,11 @@
 """Serves a page to draw digits on, and an API that reads them: `serve.py --logdir=runs/lenet`.
 
 The page reads what is drawn, dropped, pasted, photographed or given by URL. The API is TensorFlow
-Serving's (POST /v1/models/NAME:predict, GET /v1/models/NAME, …/metadata, NAME being the run
-folder's), with POST /v1/read for whole pictures, POST /v1/feedback for corrections, /healthz,
-/metrics for Prometheus, and /docs. Only this machine can reach it unless --host says otherwise;
-nothing asks for a password then, so do that in a network that you trust.
+Serving's (POST /v1/models/NAME:predict, GET /v1/models/NAME, …/metadata, NAME being the run's or
+ensemble's folder's, or those of a list of runs joined by +), with POST /v1/read for whole pictures,
+POST /v1/feedback for corrections, /healthz, /metrics for Prometheus, and /docs. Only this machine
+can reach it unless --host says otherwise; nothing asks for a password then, so do that in a network
+that you trust.
 
 Ctrl-C or SIGTERM stops it after the requests that are under way; the exit code is then 0.
 """
