@@ -107,20 +107,6 @@ def test_a_member_is_trained_once_it_has_the_same_flags(folder, trained):
         assert not is_trained(other, manifest, logdir), change
 
 
-def test_other_flags_are_refused_by_the_member(folder, trained, flags, run_script):
-    changed = [flag.replace("batch_size=8", "batch_size=9") for flag in flags]
-    command = ["train/ensemble.py", *changed, "--logdir=ens", "--folds=4", "--members=2"]
-    done = run_script(*command, cwd=folder, timeout=200)
-    assert done.returncode == 1
-    assert (
-        "member-0: train_lenet.py: ens/member-0: holds a run with other flags (batch_size: 8 in"
-        in (done.stderr)
-    )
-    assert done.stderr.splitlines()[-1].startswith(
-        "ensemble.py: member-0 was not trained (exit code 1); the line above says why"
-    )
-
-
 @pytest.mark.parametrize(
     ("flag", "message"),
     [

@@ -189,7 +189,8 @@ def _relay(name: str, process: subprocess.Popen[str]) -> None:
     assert process.stderr is not None, "it is a pipe"
     with process.stderr:
         for line in process.stderr:
-            log(f"{name}: {line.rstrip()}")
+            if line.strip():
+                log(f"{name}: {line.rstrip()}")
 
 
 def _limit_threads(parallel: int) -> dict[str, str]:
