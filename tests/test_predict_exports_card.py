@@ -88,6 +88,13 @@ def test_card_says_what_the_run_says(source):
     assert source.architecture.text.strip() in card
 
 
+def test_card_names_the_fold_that_was_validated_on(source):
+    config = {**source.run.config, "validate_on": "2/5"}
+    folded = dataclasses.replace(source, run=dataclasses.replace(source.run, config=config))
+    card = write_card(folded, [describe(folded, "onnx")])
+    assert "- step 5, on fold 2 of 5 of the training images: accuracy 50.00%, loss" in card
+
+
 def test_architecture_alone_says_what_it_lacks(source):
     card = write_card(source, [describe(source, "json")])
     assert "Needs weights_h5 as well: export that too." in card

@@ -11,7 +11,7 @@ from model_definition.architecture import load_architecture
 from train import train_lenet
 from train.config import TrainConfig
 from train.recipes import MAX_FILE_BYTES, RECIPES, list_recipes, load_recipe
-from train.training_flags import _HELP, read_config
+from train.training_flags import HELP, read_config
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_every_training_flag_has_its_help_and_every_help_its_flag(known):
     config = TrainConfig()
     fields = {**vars(config), **vars(config.augmentation)}
     del fields["augmentation"]
-    assert set(_HELP) == set(fields)
+    assert set(HELP) == set(fields)
     defaults = {name: known[name].default for name in fields}
     assert defaults == {**fields, "model_set": []}
 

@@ -55,13 +55,20 @@ class TrainResult:
     stopped_by_signal: bool
 
 
-def train(config: TrainConfig, *, data_dir: Path, logdir: Path) -> TrainResult:
+def train(
+    config: TrainConfig,
+    *,
+    data_dir: Path,
+    logdir: Path,
+    signals: StopOnSignalHook | None = None,
+) -> TrainResult:
     """Trains, or goes on training, until the steps or the patience are used up; then exports.
 
     Args:
       config: what to train and how.
       data_dir: the dataset folder.
       logdir: the run folder.
+      signals: what hears SIGTERM and Ctrl-C, for a caller that has more to stop than this run.
 
     Returns:
       What came of it.
@@ -81,7 +88,7 @@ def train(config: TrainConfig, *, data_dir: Path, logdir: Path) -> TrainResult:
     # What `auto` means here is kept, so that a resumed run cannot change its arithmetic.
     config = replace(config, precision=resolve_precision(config.precision))
     run = _describe_run(config, plan, logdir, architecture)
-    signals = StopOnSignalHook()
+    signals = signals or StopOnSignalHook()
     with (
         locked(logdir),
         signals.listening(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from absl import flags
 
 from data_prep.command_line import UserError, log
@@ -10,7 +12,7 @@ from train.recipes import load_recipe, override_recipe
 
 flags.disclaim_key_flags()  # They are those of the script that defines them, and in its --help.
 
-_HELP = {
+HELP = {
     "model": "A network of the zoo, or a text file's path.",
     "model_set": "Sets a named value of the model's text, such as width=64.",
     "train_splits": "What to train on, such as train+validation.",
@@ -64,15 +66,24 @@ def define_training_flags(*, recipe: str | None = None) -> None:
     )
     for name, (kind, default) in training_flags().items():
         if name in CHOICES:
-            flags.DEFINE_enum(name, default, CHOICES[name], _HELP[name])
+            flags.DEFINE_enum(name, default, CHOICES[name], HELP[name])
         elif kind is tuple:
-            flags.DEFINE_multi_string(name, list(default), _HELP[name])
+            flags.DEFINE_multi_string(name, list(default), HELP[name])
         elif kind is int:
-            flags.DEFINE_integer(name, default, _HELP[name])
+            flags.DEFINE_integer(name, default, HELP[name])
         elif kind is float:
-            flags.DEFINE_float(name, default, _HELP[name])
+            flags.DEFINE_float(name, default, HELP[name])
         else:
-            flags.DEFINE_string(name, default, _HELP[name])
+            flags.DEFINE_string(name, default, HELP[name])
+
+
+def given_training_flags(values: flags.FlagValues) -> dict[str, Any]:
+    """Returns the training flags that stand on the command line, by name.
+
+    Args:
+      values: the script's flags, parsed.
+    """
+    return {name: values[name].value for name in training_flags() if values[name].present}
 
 
 def read_config(values: flags.FlagValues) -> TrainConfig:
@@ -87,7 +98,7 @@ def read_config(values: flags.FlagValues) -> TrainConfig:
     Raises:
       UserError: a flag is out of range or has no effect, or the recipe cannot be read.
     """
-    given = {name: values[name].value for name in training_flags() if values[name].present}
+    given = given_training_flags(values)
     if values.recipe is not None:
         recipe = load_recipe(values.recipe, values)
         log(f"recipe {values.recipe}:\n{recipe.text.rstrip()}")
