@@ -1,6 +1,8 @@
 """Evaluates a run's checkpoint on a split of its dataset, or of another with the same classes.
 
-Everything comes from the run folder, so --logdir is enough. Every image counts once.
+Everything comes from the run folder, so --logdir is enough. Every image counts once. Several runs,
+named --logdir=A,B or by the folder that train/ensemble.py wrote, are evaluated as one model, whose
+probabilities are the mean of theirs.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from absl import flags
 
 from data_prep import command_line
 from data_prep.command_line import UserError, log
-from data_prep.schema import load_manifest
-from model_definition.run_dir import Run, load_run, require_same_dataset
+from data_prep.schema import Manifest
+from model_definition.ensemble import MAX_SHIFTS, Ensemble, Member, find_dataset, load_ensemble
+from model_definition.run_dir import Run
 
 _POLL_SECONDS = 1.0
 _TRAININGS_FOLDERS = ("train", "validation")  # the curves that training itself draws
@@ -27,11 +30,22 @@ _TRAININGS_FOLDERS = ("train", "validation")  # the curves that training itself 
 
 def define_flags() -> None:
     """Defines the script's flags."""
-    flags.DEFINE_string("logdir", "runs/lenet", "The run folder.")
+    flags.DEFINE_string(
+        "logdir",
+        "runs/lenet",
+        "The run folder; several joined by commas, or an ensemble's folder, are averaged.",
+    )
     flags.DEFINE_string("split", "test", "What to evaluate on, such as test or train+validation.")
     flags.DEFINE_string("data_dir", None, "A dataset folder with the same classes. [the run's]")
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Best on validation, or the last.")
     flags.DEFINE_string("checkpoint_path", None, "A certain checkpoint, such as model.ckpt-860.")
+    flags.DEFINE_integer(
+        "test_time_shifts",
+        0,
+        "Averages over every shift of an image by up to so many pixels both ways.",
+        0,
+        MAX_SHIFTS,
+    )
     flags.DEFINE_integer("batch_size", 500, "Images at a time; changes no result.", 1, 100_000)
     flags.DEFINE_bool("watch", False, "Evaluates each new checkpoint until the run has ended.")
     flags.DEFINE_integer(
@@ -46,15 +60,10 @@ def main(argv: list[str]) -> None:
     """Evaluates as the flags say and prints the result."""
     values = flags.FLAGS
     _refuse_unused(values)
-    run = load_run(Path(values.logdir))
-    data_dir = Path(values.data_dir or run.data_dir)
-    if values.data_dir is None and not data_dir.is_dir():
-        raise UserError(
-            f"{data_dir}: the dataset that {run.logdir} was trained on is not there; name its "
-            "folder with --data_dir"
-        )
-    manifest = load_manifest(data_dir)
-    require_same_dataset(run, manifest, exactly=values.data_dir is None)
+    ensemble = load_ensemble(values.logdir)
+    _refuse_single(values, ensemble)
+    run = ensemble.first
+    data_dir, manifest = find_dataset(ensemble, values.data_dir)
     command_line.import_tensorflow()
     import tensorflow as tf
 
@@ -64,35 +73,37 @@ def main(argv: list[str]) -> None:
     from model_definition.checkpoints import choose_checkpoint, find_damage
 
     splits = resolve_splits(values.split, manifest)
-    own = manifest.digest == run.dataset_digest
-    folder = values.split if own else f"{manifest.name}-{values.split}"
-    if folder in _TRAININGS_FOLDERS:
-        folder = f"eval_{folder}"
+    summary_dir = _choose_summary_dir(ensemble, manifest, values.split, values.test_time_shifts)
+    members: Iterator[list[Member]]
     if values.watch:
         checkpoints = watch_checkpoints(run, timeout=values.watch_timeout)
+        members = ([Member(run, checkpoint)] for checkpoint in checkpoints)
     else:
         which = values.checkpoint_path or values.checkpoint
-        checkpoints = iter([choose_checkpoint(run, which)])
-    for checkpoint in checkpoints:
+        members = iter([[Member(one, choose_checkpoint(one, which)) for one in ensemble.runs]])
+    for evaluated in members:
         try:
             evaluation = evaluate(
-                run,
-                checkpoint,
+                evaluated,
                 data_dir=data_dir,
                 manifest=manifest,
                 splits=splits,
                 batch_size=values.batch_size,
+                test_time_shifts=values.test_time_shifts,
             )
         except (tf.errors.OpError, ValueError):
             # A run in progress keeps its last few: this one may have been removed just now.
-            if not (values.watch and find_damage(checkpoint)):
+            if not (values.watch and find_damage(evaluated[0].checkpoint)):
                 raise
-            log(f"{checkpoint}: gone or not readable; passed over")
+            log(f"{evaluated[0].checkpoint}: gone or not readable; passed over")
             continue
         text = json.dumps(evaluation.to_json()) if values.json else format_text(evaluation)
         print(text, flush=True)
-        (run.logdir / folder).mkdir(exist_ok=True)
-        write_summaries(run.logdir / folder, evaluation)
+        if summary_dir is None:
+            log("nothing written for TensorBoard: a list of runs has no folder of its own")
+        else:
+            summary_dir.mkdir(exist_ok=True)
+            write_summaries(summary_dir, evaluation)
 
 
 def _refuse_unused(values: flags.FlagValues) -> None:
@@ -105,6 +116,31 @@ def _refuse_unused(values: flags.FlagValues) -> None:
     ):
         if values[name].present and not used:
             raise UserError(f"{reason}; leave --{name} out")
+
+
+def _refuse_single(values: flags.FlagValues, ensemble: Ensemble) -> None:
+    """Refuses flags that are about one run, where there are several."""
+    for name, used in (("watch", values.watch), ("checkpoint_path", values.checkpoint_path)):
+        if used and not ensemble.is_single:
+            raise UserError(
+                f"--{name} is about one run, and --logdir names {len(ensemble.runs)}; leave it "
+                "out, or name one of them"
+            )
+
+
+def _choose_summary_dir(
+    ensemble: Ensemble, manifest: Manifest, split: str, test_time_shifts: int
+) -> Path | None:
+    """Returns the folder for TensorBoard, within the run's or the ensemble's; None for a list."""
+    if ensemble.folder is None:
+        return None
+    own = all(run.dataset_digest == manifest.digest for run in ensemble.runs)
+    name = split if own else f"{manifest.name}-{split}"
+    if name in _TRAININGS_FOLDERS:
+        name = f"eval_{name}"
+    if test_time_shifts:
+        name = f"{name}-shifts-{test_time_shifts}"
+    return ensemble.folder / name
 
 
 def watch_checkpoints(run: Run, *, timeout: float) -> Iterator[Path]:
@@ -120,12 +156,17 @@ def watch_checkpoints(run: Run, *, timeout: float) -> Iterator[Path]:
     Raises:
       UserError: nothing new came for so long.
     """
-    from model_definition.checkpoints import checkpoint_step, find_damage, list_checkpoints
+    from model_definition.checkpoints import (
+        checkpoint_step,
+        find_damage,
+        is_exported,
+        list_checkpoints,
+    )
 
     last_step, since = -1, time.monotonic()
     while True:
         # Looked at first: training exports after its last checkpoint.
-        ended = _is_exported(run)
+        ended = is_exported(run)
         fresh = [
             c for c in reversed(list_checkpoints(run.logdir)) if checkpoint_step(c) > last_step
         ]
@@ -143,17 +184,6 @@ def watch_checkpoints(run: Run, *, timeout: float) -> Iterator[Path]:
                 "--watch_timeout=SECONDS waits longer"
             )
         time.sleep(_POLL_SECONDS)
-
-
-def _is_exported(run: Run) -> bool:
-    """Tells whether the run was exported after its newest checkpoint."""
-    from model_definition.checkpoints import list_checkpoints
-
-    if not run.export_path.is_file():
-        return False
-    newest = [path.with_name(f"{path.name}.index") for path in list_checkpoints(run.logdir)[:1]]
-    exported = run.export_path.stat().st_mtime
-    return all(path.is_file() and path.stat().st_mtime <= exported for path in newest)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Scores one checkpoint of a run on a split."""
+"""Scores a checkpoint of a run, or several whose probabilities are averaged, on a split."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow.compat.v1 as tf1
 
@@ -15,22 +16,26 @@ from data_prep.schema import Manifest
 from eval.metrics import StreamingMetrics, wilson_interval
 from input_pipeline.datasets import make_eval_dataset
 from input_pipeline.records import count_examples, damage_named
+from input_pipeline.shifts import count_copies
 from model_definition.architecture import parse_run_architecture
-from model_definition.checkpoints import InferenceSaver, checkpoint_step
-from model_definition.model_fn import ModeKeys, ModelParams, model_fn
-from model_definition.run_dir import Run
+from model_definition.checkpoints import checkpoint_step
+from model_definition.ensemble import Member
+from model_definition.inference import restore_members
+from model_definition.model_fn import ModelParams, ensemble_fn
 
 _NUM_MISTAKES = 36
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a checkpoint reached on a split.
+    """What a checkpoint, or the average of several, reached on a split.
 
     Attributes:
       dataset: the dataset's name.
       split: the split, or several joined by +.
-      checkpoint: the prefix of the checkpoint's files.
+      members: what was evaluated; more than one were averaged.
+      member_accuracies: share of examples that each of them read right alone.
+      test_time_shifts: over shifts of up to how many pixels each was averaged.
       class_names: the name of each label.
       accuracy: share of examples read right.
       loss: mean cross-entropy, in nats.
@@ -40,7 +45,9 @@ class Evaluation:
 
     dataset: str
     split: str
-    checkpoint: Path
+    members: tuple[Member, ...]
+    member_accuracies: tuple[float, ...]
+    test_time_shifts: int
     class_names: tuple[str, ...]
     accuracy: float
     loss: float
@@ -48,9 +55,14 @@ class Evaluation:
     metrics: StreamingMetrics
 
     @property
+    def checkpoint(self) -> str:
+        """The prefix of the checkpoint's files; of several joined by commas."""
+        return ",".join(str(member.checkpoint) for member in self.members)
+
+    @property
     def step(self) -> int:
-        """The training step of the checkpoint."""
-        return checkpoint_step(self.checkpoint)
+        """The training step of the checkpoint; of several the last."""
+        return max(checkpoint_step(member.checkpoint) for member in self.members)
 
     @property
     def accuracy_interval(self) -> tuple[float, float]:
@@ -59,14 +71,28 @@ class Evaluation:
         return wilson_interval(correct, self.metrics.num_examples)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns everything as plain values."""
+        """Returns everything as plain values; members and shifts where there are any."""
+        averaged: dict[str, Any] = {}
+        if len(self.members) > 1:
+            averaged["members"] = [
+                {
+                    "logdir": str(member.run.logdir),
+                    "checkpoint": str(member.checkpoint),
+                    "step": checkpoint_step(member.checkpoint),
+                    "accuracy": accuracy,
+                }
+                for member, accuracy in zip(self.members, self.member_accuracies, strict=True)
+            ]
+        if self.test_time_shifts:
+            averaged["test_time_shifts"] = self.test_time_shifts
         rows = zip(self.class_names, self.metrics.per_class(), strict=True)
         return {
             "dataset": self.dataset,
             "split": self.split,
             "num_examples": self.metrics.num_examples,
-            "checkpoint": str(self.checkpoint),
+            "checkpoint": self.checkpoint,
             "step": self.step,
+            **averaged,
             "accuracy": self.accuracy,
             "accuracy_95": list(self.accuracy_interval),
             "loss": self.loss,
@@ -79,60 +105,158 @@ class Evaluation:
 
 
 def evaluate(
-    run: Run,
-    checkpoint: Path,
+    members: Sequence[Member],
     *,
     data_dir: Path,
     manifest: Manifest,
     splits: Sequence[str],
     batch_size: int,
+    test_time_shifts: int = 0,
 ) -> Evaluation:
-    """Streams splits through a checkpoint: every example once, the last batch partial.
+    """Streams splits through checkpoints: every example once, the last batch partial.
 
     Args:
-      run: the run that the checkpoint is of.
-      checkpoint: the prefix of its files.
-      data_dir: a dataset folder that fits the run.
+      members: the runs with their checkpoints; the probabilities of several are averaged.
+      data_dir: a dataset folder that fits the runs.
       manifest: its manifest.
       splits: what to evaluate on.
-      batch_size: images a batch; the result does not depend on it.
+      batch_size: images a batch, their shifted copies included; the result does not depend on it.
+      test_time_shifts: averages over every shift of up to so many pixels both ways as well.
 
     Returns:
       The evaluation.
 
     Raises:
-      UserError: a record is damaged, or the checkpoint is of another model.
+      UserError: a record is damaged, or a checkpoint is of another model.
     """
-    architecture = parse_run_architecture(run)
-    metrics = StreamingMetrics(len(run.class_names), num_mistakes=_NUM_MISTAKES)
-    with tf.Graph().as_default(), damage_named(data_dir, manifest, splits):
-        dataset = make_eval_dataset(data_dir, manifest, splits=splits, batch_size=batch_size)
-        features, labels = tf1.data.make_one_shot_iterator(dataset).get_next()
-        spec = model_fn(features, labels, ModeKeys.EVAL, ModelParams(architecture))
-        values = {name: value for name, (value, _) in spec.eval_metric_ops.items()}
-        updates = [update for _, update in spec.eval_metric_ops.values()]
-        with tf1.Session() as session:
-            session.run(tf1.local_variables_initializer())
-            InferenceSaver().restore(session, checkpoint)
-            batch = [features, labels, spec.predictions["probabilities"]]
-            try:
-                while True:
-                    images, truth, probabilities = session.run([batch, updates])[0]
-                    metrics.update(images, truth, probabilities)
-            except tf.errors.OutOfRangeError:
-                streamed = session.run(values)
-    expected = count_examples(manifest, splits)
-    if metrics.num_examples != expected:
-        raise UserError(
-            f"{data_dir}: expected {expected:,} examples in {'+'.join(splits)}, found "
-            f"{metrics.num_examples:,}; python data_prep/verify.py --data_dir={data_dir} says why"
-        )
+    class_names = members[0].run.class_names
+    metrics = StreamingMetrics(len(class_names), num_mistakes=_NUM_MISTAKES)
+    hits = np.zeros(len(members), np.int64)
+
+    def count(batch: _Batch) -> None:
+        metrics.update(batch.images, batch.labels, batch.probabilities)
+        hits[:] += (batch.member_probabilities.argmax(axis=2) == batch.labels).sum(axis=1)
+
+    streamed = _stream(
+        members,
+        count,
+        data_dir=data_dir,
+        manifest=manifest,
+        splits=splits,
+        batch_size=batch_size,
+        test_time_shifts=test_time_shifts,
+    )
     return Evaluation(
         dataset=manifest.name,
         split="+".join(splits),
-        checkpoint=checkpoint,
-        class_names=run.class_names,
+        members=tuple(members),
+        member_accuracies=tuple((hits / metrics.num_examples).tolist()),
+        test_time_shifts=test_time_shifts,
+        class_names=class_names,
         metrics=metrics,
         # By the shortest text of the float32: 0.9928 rather than 0.9927999973297119.
         **{name: float(str(value)) for name, value in streamed.items()},
     )
+
+
+def predict_split(
+    members: Sequence[Member],
+    *,
+    data_dir: Path,
+    manifest: Manifest,
+    splits: Sequence[str],
+    batch_size: int = 500,
+    test_time_shifts: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classifies every example of splits, for what is computed of all answers together.
+
+    Args:
+      members: as in `evaluate`.
+      data_dir: a dataset folder that fits the runs.
+      manifest: its manifest.
+      splits: what to classify.
+      batch_size: images a batch; the result does not depend on it.
+      test_time_shifts: as in `evaluate`.
+
+    Returns:
+      The labels, int64 [n], and the averaged probabilities, float32 [n, num_classes], in the order
+      of the records.
+
+    Raises:
+      UserError: a record is damaged, or a checkpoint is of another model.
+    """
+    labels, probabilities = [], []
+
+    def keep(batch: _Batch) -> None:
+        labels.append(batch.labels)
+        probabilities.append(batch.probabilities)
+
+    _stream(
+        members,
+        keep,
+        data_dir=data_dir,
+        manifest=manifest,
+        splits=splits,
+        batch_size=batch_size,
+        test_time_shifts=test_time_shifts,
+    )
+    return np.concatenate(labels), np.concatenate(probabilities)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Examples and what is answered.
+
+    Attributes:
+      images: float32 [n, height, width, channels], as the network saw them, unshifted.
+      labels: int64 [n].
+      probabilities: float32 [n, num_classes].
+      member_probabilities: float32 [members, n, num_classes].
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    member_probabilities: np.ndarray
+
+
+def _stream(
+    members: Sequence[Member],
+    receive: Callable[[_Batch], None],
+    *,
+    data_dir: Path,
+    manifest: Manifest,
+    splits: Sequence[str],
+    batch_size: int,
+    test_time_shifts: int,
+) -> dict[str, Any]:
+    """Runs splits through checkpoints; returns the values of TF-Slim's metrics, float32 []."""
+    num_images = max(1, batch_size // count_copies(test_time_shifts))
+    num_examples = 0
+    with tf.Graph().as_default(), damage_named(data_dir, manifest, splits):
+        dataset = make_eval_dataset(data_dir, manifest, splits=splits, batch_size=num_images)
+        features, labels = tf1.data.make_one_shot_iterator(dataset).get_next()
+        params = [ModelParams(parse_run_architecture(member.run)) for member in members]
+        spec = ensemble_fn(features, labels, params, test_time_shifts=test_time_shifts)
+        values = {name: value for name, (value, _) in spec.eval_metric_ops.items()}
+        updates = [update for _, update in spec.eval_metric_ops.values()]
+        probabilities = spec.predictions["probabilities"]
+        apart = spec.predictions.get("member_probabilities", probabilities[None])
+        with tf1.Session() as session:
+            session.run(tf1.local_variables_initializer())
+            restore_members(session, members)
+            batch = [features, labels, probabilities, apart]
+            try:
+                while True:
+                    found = _Batch(*session.run([batch, updates])[0])
+                    receive(found)
+                    num_examples += len(found.labels)
+            except tf.errors.OutOfRangeError:
+                streamed = session.run(values)
+    expected = count_examples(manifest, splits)
+    if num_examples != expected:
+        raise UserError(
+            f"{data_dir}: expected {expected:,} examples in {'+'.join(splits)}, found "
+            f"{num_examples:,}; python data_prep/verify.py --data_dir={data_dir} says why"
+        )
+    return streamed

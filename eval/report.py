@@ -12,6 +12,7 @@ from tensorboard.plugins.pr_curve import summary as pr_curve_summary
 from eval.evaluation import Evaluation
 from eval.figures import draw_confusion_matrix, draw_mistakes
 from eval.metrics import NUM_THRESHOLDS
+from input_pipeline.shifts import count_copies
 
 _WIDEST_MATRIX = 20  # classes; beyond this the picture in TensorBoard is easier to read
 
@@ -22,7 +23,7 @@ def format_text(evaluation: Evaluation) -> str:
     low, high = evaluation.accuracy_interval
     lines = [
         f"{evaluation.dataset}, {evaluation.split} split, {metrics.num_examples:,} images, "
-        f"checkpoint {evaluation.checkpoint}",
+        f"{_describe_model(evaluation)}",
         f"  accuracy            {evaluation.accuracy:.2%}  (95 % interval {low:.2%} to {high:.2%})",
         f"  top-2 accuracy      {metrics.top_2_accuracy:.2%}",
         f"  cross-entropy       {evaluation.loss:.4f}",
@@ -30,6 +31,11 @@ def format_text(evaluation: Evaluation) -> str:
         f"  calibration error   {metrics.expected_calibration_error:.4f}",
         "",
     ]
+    if len(evaluation.members) > 1:
+        lines += ["  each alone  checkpoint"]
+        for member, accuracy in zip(evaluation.members, evaluation.member_accuracies, strict=True):
+            lines.append(f"  {accuracy:>10.2%}  {member.checkpoint}")
+        lines.append("")
     width = max(5, *(len(name) for name in evaluation.class_names))
     lines.append(f"  {'class':<{width}}  precision  recall      F1   images")
     for name, row in zip(evaluation.class_names, metrics.per_class(), strict=True):
@@ -47,6 +53,15 @@ def format_text(evaluation: Evaluation) -> str:
             cells = [f"{count or '.':>{cell}}" for count in counts]
             lines.append(f"  {name:<{width}}" + "".join(cells))
     return "\n".join(lines)
+
+
+def _describe_model(evaluation: Evaluation) -> str:
+    """Returns the checkpoint, or how many were averaged, and over how many copies."""
+    shifts = evaluation.test_time_shifts
+    copies = f", {count_copies(shifts)} shifts each" if shifts else ""
+    if len(evaluation.members) > 1:
+        return f"average of {len(evaluation.members)} runs{copies}"
+    return f"checkpoint {evaluation.checkpoint}{copies}"
 
 
 def write_summaries(folder: Path, evaluation: Evaluation) -> None:

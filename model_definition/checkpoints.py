@@ -101,15 +101,37 @@ def choose_checkpoint(run: Run, which: str) -> Path:
     return checkpoint
 
 
+def is_exported(run: Run) -> bool:
+    """Tells whether the run was exported after its newest checkpoint, so that its training ended.
+
+    Args:
+      run: the run.
+    """
+    if not run.export_path.is_file():
+        return False
+    newest = [path.with_name(f"{path.name}.index") for path in list_checkpoints(run.logdir)[:1]]
+    exported = run.export_path.stat().st_mtime
+    return all(path.is_file() and path.stat().st_mtime <= exported for path in newest)
+
+
 class InferenceSaver:
     """Restores the weights that a model is used with, and saves them alone.
 
     Where a checkpoint holds moving averages of the weights, those are what is restored.
     """
 
-    def __init__(self) -> None:
-        """Takes the model variables of the current graph."""
-        self._variables = {variable.op.name: variable for variable in slim.get_model_variables()}
+    def __init__(self, scope: str = "") -> None:
+        """Takes the model variables of the current graph.
+
+        Args:
+          scope: only those of this variable scope, without which checkpoints name them; empty for
+            all.
+        """
+        prefix = f"{scope}/" if scope else ""
+        self._variables = {
+            variable.op.name.removeprefix(prefix): variable
+            for variable in slim.get_model_variables(prefix)
+        }
         self._saver = tf.compat.v1.train.Saver(self._variables, max_to_keep=1)
         self._restorers: dict[bool, tf.compat.v1.train.Saver] = {False: self._saver}
 

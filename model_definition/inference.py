@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,11 @@ import tensorflow as tf
 import tf_slim as slim
 
 from input_pipeline.preprocess import normalize
+from input_pipeline.shifts import count_copies
 from model_definition.architecture import parse_run_architecture
 from model_definition.checkpoints import InferenceSaver
-from model_definition.model_fn import ModeKeys, ModelParams, model_fn
+from model_definition.ensemble import Member
+from model_definition.model_fn import ModelParams, ensemble_fn, member_scope
 from model_definition.run_dir import Run
 
 _BATCH_SIZE = 250
@@ -22,19 +24,21 @@ _BATCH_SIZE = 250
 
 @dataclass(frozen=True)
 class InferenceModel:
-    """A graph with a checkpoint's weights, and a session to run it in.
+    """A graph with the weights of one checkpoint or several, and a session to run it in.
 
     Attributes:
       session: of the graph, which is the current one while the model is open.
       pixels: placeholder, uint8 [n, height, width, channels], as the records hold them.
       probabilities: float32 [n, num_classes].
       end_points: the layers' outputs by their names; `output`'s are the logits.
+      batch_size: how many images go through at a time.
     """
 
     session: tf.compat.v1.Session
     pixels: tf.Tensor
     probabilities: tf.Tensor
     end_points: Mapping[str, tf.Tensor]
+    batch_size: int
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Classifies images, a batch at a time.
@@ -57,8 +61,8 @@ class InferenceModel:
         Returns:
           The tensor's values for all images.
         """
-        starts = range(0, len(images), _BATCH_SIZE)
-        batches = [images[start : start + _BATCH_SIZE] for start in starts]
+        size = self.batch_size
+        batches = [images[start : start + size] for start in range(0, len(images), size)]
         run = self.session.run
         return np.concatenate([run(output, {self.pixels: batch}) for batch in batches])
 
@@ -84,13 +88,50 @@ def open_model(
     Raises:
       UserError: the checkpoint is not of this model.
     """
-    architecture = parse_run_architecture(run)
+    with open_ensemble([Member(run, checkpoint)], build_pixels) as model:
+        yield model
+
+
+@contextmanager
+def open_ensemble(
+    members: Sequence[Member],
+    build_pixels: Callable[[], tf.Tensor] | None = None,
+    *,
+    test_time_shifts: int = 0,
+) -> Iterator[InferenceModel]:
+    """Builds the models of several runs in one graph, their probabilities averaged.
+
+    Args:
+      members: the runs with their checkpoints, at least one; their classes and images are the same.
+      build_pixels: adds to the graph what the models read; None for a placeholder.
+      test_time_shifts: averages over every shift of up to so many pixels both ways as well.
+
+    Yields:
+      The model; moving averages of weights stand for the weights where there are any.
+
+    Raises:
+      UserError: a checkpoint is not of its run's model.
+    """
+    image_shape = members[0].run.image_shape
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         if build_pixels is None:
-            pixels = tf.compat.v1.placeholder(tf.uint8, [None, *run.image_shape], "pixels")
+            pixels = tf.compat.v1.placeholder(tf.uint8, [None, *image_shape], "pixels")
         else:
             pixels = build_pixels()
-        spec = model_fn(normalize(pixels), None, ModeKeys.PREDICT, ModelParams(architecture))
-        InferenceSaver().restore(session, checkpoint)
+        params = [ModelParams(parse_run_architecture(member.run)) for member in members]
+        spec = ensemble_fn(normalize(pixels), None, params, test_time_shifts=test_time_shifts)
+        restore_members(session, members)
+        batch_size = max(1, _BATCH_SIZE // count_copies(test_time_shifts))
         probabilities = spec.predictions["probabilities"]
-        yield InferenceModel(session, pixels, probabilities, spec.end_points)
+        yield InferenceModel(session, pixels, probabilities, spec.end_points, batch_size)
+
+
+def restore_members(session: tf.compat.v1.Session, members: Sequence[Member]) -> None:
+    """Restores each member's weights in the graph of `ensemble_fn`, which is the current one.
+
+    Raises:
+      UserError: a checkpoint is not of its run's model.
+    """
+    for index, member in enumerate(members):
+        saver = InferenceSaver(member_scope(index, len(members)))
+        saver.restore(session, member.checkpoint)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from model_definition.calibrated import build_outputs
 from model_definition.calibration import Calibration
-from model_definition.inference import open_model
+from model_definition.ensemble import Member
+from model_definition.inference import open_ensemble
 from model_definition.run_dir import Run, write_atomically
 
 PRECISIONS = ("float32", "float16", "int8")
@@ -37,7 +38,7 @@ def export_litert(run: Run, checkpoint: Path, calibration: Calibration | None = 
     Raises:
       UserError: the checkpoint is not of this model.
     """
-    model = convert_litert(run, checkpoint, calibration=calibration)
+    model = convert_litert([Member(run, checkpoint)], calibration=calibration)
     path = run.export_path
     digest_path = path.with_name(f"{path.name}.sha256")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,23 +48,23 @@ def export_litert(run: Run, checkpoint: Path, calibration: Calibration | None = 
 
 
 def convert_litert(
-    run: Run,
-    checkpoint: Path,
+    members: Sequence[Member],
     *,
     calibration: Calibration | None = None,
     precision: str = "float32",
     calibration_images: np.ndarray | None = None,
+    test_time_shifts: int = 0,
 ) -> bytes:
-    """Converts a checkpoint to a LiteRT model.
+    """Converts a checkpoint, or the average of several, to a LiteRT model.
 
     Args:
-      run: the run that the checkpoint is of.
-      checkpoint: the prefix of its files.
-      calibration: fitted to this checkpoint; None for a model without.
+      members: the runs with their checkpoints, at least one.
+      calibration: fitted to the one checkpoint; None for a model without.
       precision: one of `PRECISIONS`: `float16` halves the weights and computes as before, `int8`
         computes with whole numbers wherever LiteRT can.
       calibration_images: uint8 [n, height, width, channels]; from them int8 learns which range the
         values between the layers have. A few hundred images as in training.
+      test_time_shifts: averages over every shift of up to so many pixels both ways as well.
 
     Returns:
       The model's file. Its input is uint8 [n, height, width, channels], its output the
@@ -75,7 +76,7 @@ def convert_litert(
     """
     with tempfile.TemporaryDirectory() as folder:
         saved_model = os.path.join(folder, "saved_model")
-        with open_model(run, checkpoint) as model:
+        with open_ensemble(members, test_time_shifts=test_time_shifts) as model:
             outputs = {"probabilities": model.probabilities}
             if calibration is not None:
                 outputs = build_outputs(model, calibration)

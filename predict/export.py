@@ -4,6 +4,9 @@
 with the checkpoint before it gets its name; one that differs too much is removed, and what was
 there before stays. A model card beside the exports says how to call them.
 
+Several runs, named --logdir=A,B or by the folder that train/ensemble.py wrote, become one model,
+whose probabilities are the mean of theirs, in the formats that can hold it.
+
 Prints a line for each export, --json one document at the end. The exit code is 0 where every format
 was exported, otherwise 1.
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,10 +27,17 @@ from absl import flags
 
 from data_prep import command_line
 from data_prep.command_line import UserError, log
-from data_prep.schema import Manifest, load_manifest
-from model_definition.run_dir import Run, load_run, require_same_dataset, write_atomically
+from data_prep.schema import Manifest
+from model_definition.ensemble import (
+    MAX_SHIFTS,
+    Ensemble,
+    Member,
+    find_dataset,
+    load_ensemble,
+)
+from model_definition.run_dir import EXPORT_PATH, write_atomically
 from predict.exports.output_folder import open_output
-from predict.exports.table import choose_formats, describe_formats
+from predict.exports.table import choose_averaging, choose_formats, describe_formats
 
 if TYPE_CHECKING:
     from predict.exports.exporting import Export, Reference
@@ -38,9 +49,22 @@ CALIBRATION_IMAGES = 300
 
 def define_flags() -> None:
     """Defines the script's flags."""
-    flags.DEFINE_string("logdir", "runs/lenet", "The run folder.")
+    flags.DEFINE_string(
+        "logdir",
+        "runs/lenet",
+        "The run folder; several joined by commas, or an ensemble's folder, become one model.",
+    )
     flags.DEFINE_list("format", [], "Formats, joined by commas; help lists them, all is every one.")
-    flags.DEFINE_string("output_dir", None, "The folder to export to. [export/ in the run folder]")
+    flags.DEFINE_string(
+        "output_dir", None, "The folder to export to. [export/ in the run's or ensemble's folder]"
+    )
+    flags.DEFINE_integer(
+        "test_time_shifts",
+        0,
+        "The model averages over every shift of an image by up to so many pixels both ways.",
+        0,
+        MAX_SHIFTS,
+    )
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Best on validation, or the last.")
     flags.DEFINE_string("data_dir", None, "A dataset folder with the same classes. [the run's]")
     flags.DEFINE_bool("json", False, "Prints one JSON document instead of lines.")
@@ -57,27 +81,24 @@ def main(argv: list[str]) -> int:
         print(describe_formats())
         return 0
     formats = choose_formats(values.format)
-    run = load_run(Path(values.logdir))
-    data_dir = Path(values.data_dir or run.data_dir)
-    if values.data_dir is None and not data_dir.is_dir():
-        raise UserError(
-            f"{data_dir}: the dataset that {run.logdir} was trained on is not there; name its "
-            "folder with --data_dir"
-        )
-    manifest = load_manifest(data_dir)
-    require_same_dataset(run, manifest, exactly=values.data_dir is None)
-    output_dir = Path(values.output_dir) if values.output_dir else run.export_path.parent
+    ensemble = load_ensemble(values.logdir)
+    if values.test_time_shifts or not ensemble.is_single:
+        formats = choose_averaging(formats, values.format)
+    output_dir = _choose_output_dir(ensemble, values.output_dir)
+    data_dir, manifest = find_dataset(ensemble, values.data_dir)
     with open_output(output_dir) as staging:
         command_line.import_tensorflow()
         from model_definition.checkpoints import choose_checkpoint
 
-        checkpoint = choose_checkpoint(run, values.checkpoint)
-        source, reference = read_source(run, checkpoint, data_dir, manifest)
+        members = [Member(run, choose_checkpoint(run, values.checkpoint)) for run in ensemble.runs]
+        source, reference = read_source(
+            members, ensemble.name, data_dir, manifest, test_time_shifts=values.test_time_shifts
+        )
         exports, errors = export_all(source, reference, formats, staging, quiet=values.json)
     if values.json:
         document = {
-            "logdir": str(run.logdir),
-            "checkpoint": str(checkpoint),
+            "logdir": ensemble.logdir,
+            "checkpoint": ",".join(str(member.checkpoint) for member in members),
             "output_dir": str(output_dir),
             "exports": [asdict(export) for export in exports],
             "errors": errors,
@@ -86,28 +107,45 @@ def main(argv: list[str]) -> int:
     return command_line.EXIT_USER_ERROR if errors else 0
 
 
+def _choose_output_dir(ensemble: Ensemble, output_dir: str | None) -> Path:
+    if output_dir:
+        return Path(output_dir)
+    if ensemble.folder is None:
+        raise UserError(
+            f"--logdir={ensemble.logdir}: a list of runs has no folder of its own; name one to "
+            "export to with --output_dir"
+        )
+    return ensemble.folder / EXPORT_PATH.parent
+
+
 def read_source(
-    run: Run, checkpoint: Path, data_dir: Path, manifest: Manifest
+    members: Sequence[Member],
+    name: str,
+    data_dir: Path,
+    manifest: Manifest,
+    *,
+    test_time_shifts: int = 0,
 ) -> tuple[ExportSource, Reference]:
     """Reads everything that exports are made from and compared with.
 
     Args:
-      run: the run.
-      checkpoint: the prefix of its checkpoint's files.
-      data_dir: a dataset folder that fits the run.
+      members: the runs with their checkpoints.
+      name: what several runs are called together.
+      data_dir: a dataset folder that fits the runs.
       manifest: its manifest.
+      test_time_shifts: averages over every shift of up to so many pixels both ways as well.
 
     Returns:
-      What to export, and what the checkpoint answers on images of the validation split, or, where
+      What to export, and what the checkpoints answer on images of the validation split, or, where
       there is none, on training images.
 
     Raises:
-      UserError: the dataset is damaged, or the checkpoint is of another model.
+      UserError: the dataset is damaged, or a checkpoint is of another model.
     """
     import numpy as np
 
     from model_definition.architecture import parse_run_architecture
-    from model_definition.inference import open_model
+    from model_definition.inference import open_ensemble
     from predict.exports.exporting import Reference
     from predict.exports.formats import ExportSource
     from predict.exports.sample_images import load_sample
@@ -116,14 +154,24 @@ def read_source(
     if split != "validation":
         log(f"{data_dir}: has no validation split; comparing on the {split} split instead")
     images = load_sample(data_dir, manifest, split, limit=COMPARED_IMAGES)
-    calibration_images = np.empty([0, *run.image_shape], np.uint8)
+    first, *others = members
+    calibration_images = np.empty([0, *first.run.image_shape], np.uint8)
     if "train" in manifest.splits:
         calibration_images = load_sample(data_dir, manifest, "train", limit=CALIBRATION_IMAGES)
-    with open_model(run, checkpoint) as model:
+    with open_ensemble(members, test_time_shifts=test_time_shifts) as model:
         weights, probabilities = model.weights(), model.predict(images)
-    architecture = parse_run_architecture(run)
-    source = ExportSource(run, checkpoint, architecture, weights, calibration_images)
-    log(f"comparing exports with {checkpoint} on {len(images):,} images of the {split} split")
+    source = ExportSource(
+        first.run,
+        first.checkpoint,
+        parse_run_architecture(first.run),
+        weights,
+        calibration_images,
+        others=tuple(others),
+        ensemble_name=name,
+        test_time_shifts=test_time_shifts,
+    )
+    what = f"the average of {len(members)} runs" if others else str(first.checkpoint)
+    log(f"comparing exports with {what} on {len(images):,} images of the {split} split")
     return source, Reference(split, images, probabilities)
 
 
@@ -153,7 +201,8 @@ def export_all(
     exports: list[Export] = []
     errors: dict[str, str] = {}
     output_dir = staging.parent
-    earlier = read_exports(output_dir, source.run, source.name)
+    runs = [member.run for member in source.members]
+    earlier = read_exports(output_dir, runs, source.name)
     for format in formats:
         try:
             exports.append(export(source, format, staging, reference))

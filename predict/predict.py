@@ -37,6 +37,7 @@ from absl import flags
 
 from data_prep import command_line
 from data_prep.command_line import UserError
+from model_definition.ensemble import MAX_SHIFTS, load_ensemble
 from predict.answers import CSV_COLUMNS, format_csv, format_text, printable
 
 if TYPE_CHECKING:
@@ -56,7 +57,19 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "urls_file", None, "Text file that lists pictures, one a line; - for standard input."
     )
-    flags.DEFINE_string("logdir", "runs/lenet", "Run folder with the trained model.")
+    flags.DEFINE_string(
+        "logdir",
+        "runs/lenet",
+        "Run folder with the trained model; several joined by commas, or an ensemble's folder, are "
+        "averaged.",
+    )
+    flags.DEFINE_integer(
+        "test_time_shifts",
+        0,
+        "Averages over every shift of a digit by up to so many pixels both ways.",
+        0,
+        MAX_SHIFTS,
+    )
     flags.DEFINE_bool("json", False, "Prints a JSON object for each picture instead of tables.")
     flags.DEFINE_bool("csv", False, "Prints a line of CSV for each digit instead of tables.")
     flags.DEFINE_string(
@@ -87,8 +100,7 @@ def main(argv: list[str]) -> int:
     """
     # Before NumPy is imported: its matrices are small here, and threads for them only cost time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from model_definition import run_dir
-    from predict.classifier import load_classifier
+    from predict.averaged import load_averaged
     from predict.many import answer_all
     from predict.url_list import gather_urls
 
@@ -102,8 +114,9 @@ def main(argv: list[str]) -> int:
     inputs = name_files("save_input", FLAGS.save_input, urls)
     if annotated[0] and inputs[0] and annotated[0].resolve() == inputs[0].resolve():
         raise UserError("--annotate and --save_input name the same file; give each its own")
-    run = run_dir.load_run(Path(FLAGS.logdir))
-    classifier = load_classifier(run)
+    ensemble = load_ensemble(FLAGS.logdir)
+    run = ensemble.first
+    classifier = load_averaged(ensemble, FLAGS.test_time_shifts)
     if classifier.rejection is None:
         command_line.log(
             f"predict.py: {FLAGS.logdir}: this run has no calibration, so whatever is found counts "

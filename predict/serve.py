@@ -1,10 +1,11 @@
 """Serves a page to draw digits on, and an API that reads them: `serve.py --logdir=runs/lenet`.
 
 The page reads what is drawn, dropped, pasted, photographed or given by URL. The API is TensorFlow
-Serving's (POST /v1/models/NAME:predict, GET /v1/models/NAME, …/metadata, NAME being the run
-folder's), with POST /v1/read for whole pictures, POST /v1/feedback for corrections, /healthz,
-/metrics for Prometheus, and /docs. Only this machine can reach it unless --host says otherwise;
-nothing asks for a password then, so do that in a network that you trust.
+Serving's (POST /v1/models/NAME:predict, GET /v1/models/NAME, …/metadata, NAME being the run's or
+ensemble's folder's, or those of a list of runs joined by +), with POST /v1/read for whole pictures,
+POST /v1/feedback for corrections, /healthz, /metrics for Prometheus, and /docs. Only this machine
+can reach it unless --host says otherwise; nothing asks for a password then, so do that in a network
+that you trust.
 
 Ctrl-C or SIGTERM stops it after the requests that are under way; the exit code is then 0.
 """
@@ -24,11 +25,24 @@ from absl import flags
 
 from data_prep import command_line
 from data_prep.command_line import UserError, log
+from model_definition.ensemble import MAX_SHIFTS
 
 
 def define_flags() -> None:
     """Defines the script's flags."""
-    flags.DEFINE_string("logdir", "runs/lenet", "Run folder, or a folder of run folders.")
+    flags.DEFINE_string(
+        "logdir",
+        "runs/lenet",
+        "Run folder; an ensemble's folder, or runs joined by commas, which are averaged as one "
+        "model; or a folder of such folders, each of which becomes a model.",
+    )
+    flags.DEFINE_integer(
+        "test_time_shifts",
+        0,
+        "Averages over every shift of a digit by up to so many pixels both ways.",
+        0,
+        MAX_SHIFTS,
+    )
     flags.DEFINE_integer("port", 8501, "TCP port; 0 takes a free one.", 0, 65535)
     flags.DEFINE_string(
         "host", "127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines reach it."
@@ -37,7 +51,10 @@ def define_flags() -> None:
         "allow_host", [], "A name that clients call this server by, besides its addresses."
     )
     flags.DEFINE_string(
-        "feedback_dir", None, "Folder for corrections, one in it for each run. [LOGDIR/feedback]"
+        "feedback_dir",
+        None,
+        "Folder for corrections, one in it for each model. [LOGDIR/feedback; for a list of runs "
+        "beside the first]",
     )
     flags.DEFINE_integer("feedback_mb", 64, "The most MB of corrections that a run keeps.", 1)
 
@@ -45,16 +62,19 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Serves until it is told to stop."""
     values = flags.FLAGS
-    logdir = Path(values.logdir)
     listener = listen(values.host, values.port)
 
     from predict.server import running
     from predict.server.runs import find_runs
     from predict.server.service import ServerConfig
 
+    runs = find_runs(values.logdir, values.test_time_shifts)
+    # A list has no folder of its own: its corrections go beside its first run.
+    logdir = Path(values.logdir)
+    folder = logdir if logdir.is_dir() else Path(values.logdir.partition(",")[0]).parent
     config = ServerConfig(
-        runs=find_runs(logdir),
-        feedback_dir=Path(values.feedback_dir or logdir / "feedback"),
+        runs=runs,
+        feedback_dir=Path(values.feedback_dir or folder / "feedback"),
         feedback_bytes=values.feedback_mb * 1_000_000,
         host_names=tuple(values.allow_host),
     )

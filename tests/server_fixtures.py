@@ -35,7 +35,7 @@ import signal
 signal.signal(signal.SIGTERM, lambda signum, frame: None)
 listener = listen("127.0.0.1", 0)
 config = ServerConfig(
-    find_runs(Path({logdir!r})), Path({feedback!r}), {feedback_bytes}, limits=ServerLimits({limits})
+    find_runs({logdir!r}), Path({feedback!r}), {feedback_bytes}, limits=ServerLimits({limits})
 )
 serve(config, listener, lambda: print(address_of(listener), flush=True))
 """
@@ -82,7 +82,7 @@ def _export_digit_model() -> bytes:
 
 
 @contextmanager
-def serve(logdir: Path, *options: str) -> Iterator[RunningServer]:
+def serve(logdir: Path | str, *options: str) -> Iterator[RunningServer]:
     """Runs serve.py on a free port."""
     script = str(ROOT / "predict/serve.py")
     with _run([script, f"--logdir={logdir}", "--port=0", *options]) as server:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -13,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from data_prep.command_line import UserError
 from data_prep.schema import load_manifest
 from eval import evaluate
+from model_definition.ensemble import write_ensemble
 from model_definition.run_dir import BEST_NAME, Run, load_run
 from tests import eval_fixtures
 
@@ -115,6 +118,52 @@ def test_a_run_without_a_checkpoint(template, tmp_path, capsys):
     run = eval_fixtures.make_run(tmp_path / "new", template / "tiny", manifest)
     with pytest.raises(UserError, match=r"new: no checkpoint yet; wait for the first one, or"):
         evaluate_json(run, capsys)
+
+
+@pytest.fixture
+def ensemble(run, tmp_path) -> Path:
+    """A folder with an ensemble of the run and of one with other weights."""
+    data_dir = Path(run.data_dir)
+    other = eval_fixtures.make_run(tmp_path / "ens/member-1", data_dir, load_manifest(data_dir))
+    eval_fixtures.write_checkpoint(other.logdir, 25, eval_fixtures.make_weights(other, seed=3))
+    shutil.copytree(run.logdir, tmp_path / "ens/member-0")
+    write_ensemble(tmp_path / "ens", {"member-0": "1/4", "member-1": "2/4"})
+    return tmp_path / "ens"
+
+
+def test_an_ensemble_s_folder_gets_its_summaries(run, ensemble, capsys):
+    data_dir = Path(run.data_dir)
+    images, labels = eval_fixtures.read_split(data_dir, load_manifest(data_dir), "test")
+    weights = [eval_fixtures.make_weights(run, seed) for seed in (20, 3)]
+    mean = np.mean([eval_fixtures.predict(images, values) for values in weights], axis=0)
+    named = dataclasses.replace(run, logdir=ensemble)
+    (found,) = evaluate_json(named, capsys)
+    assert found["loss"] == pytest.approx(eval_fixtures.score(mean, labels)["loss"], rel=1e-5)
+    assert [one["step"] for one in found["members"]] == [20, 25]
+    evaluate_json(named, capsys, test_time_shifts=1, checkpoint="last")
+    assert event_folders(named) == {"test", "test-shifts-1"}
+    assert {path.parent.parent for path in ensemble.rglob("events.*")} == {ensemble}
+
+
+def test_a_list_of_runs_has_no_summaries(run, ensemble, capsys):
+    flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(logdir=f"{run.logdir},{ensemble}/member-1", json=False):
+        evaluate.main([])
+    said = capsys.readouterr()
+    assert said.out.startswith(f"tiny, test split, {N} images, average of 2 runs\n")
+    assert said.err == (
+        "nothing written for TensorBoard: a list of runs has no folder of its own\n"
+    )
+    assert event_folders(run) == set()
+
+
+def test_flags_of_one_run_are_refused_for_several(run, ensemble, capsys):
+    named = dataclasses.replace(run, logdir=ensemble)
+    for values in ({"watch": True}, {"checkpoint_path": "model.ckpt-20"}):
+        (name,) = values
+        message = f"--{name} is about one run, and --logdir names 2; leave it out, or name one of"
+        with pytest.raises(UserError, match=message):
+            evaluate_json(named, capsys, **values)
 
 
 def test_training_draws_its_curves_alone(run, capsys):

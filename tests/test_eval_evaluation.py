@@ -11,7 +11,8 @@ import pytest
 
 from data_prep.command_line import UserError
 from data_prep.schema import Manifest
-from eval.evaluation import Evaluation, evaluate
+from eval.evaluation import Evaluation, evaluate, predict_split
+from model_definition.ensemble import Member
 from model_definition.run_dir import Run
 from tests import eval_fixtures
 
@@ -35,9 +36,11 @@ class Trained:
             "splits": ("test",),
             "batch_size": 5,
             "checkpoint": self.checkpoint,
+            "members": None,
             **changes,
         }
-        return evaluate(self.run, values.pop("checkpoint"), **values)
+        own = [Member(self.run, values.pop("checkpoint"))]
+        return evaluate(values.pop("members") or own, **values)
 
     def expect(self, *splits: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns the splits' images and labels, and the probabilities by numpy."""
@@ -73,7 +76,7 @@ def test_every_example_counts_once_whatever_the_batch_size(trained, batch_size):
 def test_what_it_says_of_itself(trained):
     found = trained.evaluate()
     assert (found.dataset, found.split, found.step) == ("tiny", "test", 40)
-    assert found.checkpoint == trained.checkpoint
+    assert found.checkpoint == str(trained.checkpoint)
     low, high = found.accuracy_interval
     assert low < found.accuracy < high
 
@@ -132,6 +135,100 @@ def test_moving_averages_are_what_is_evaluated(trained):
     assert found.loss == expected.loss
     plain = eval_fixtures.write_checkpoint(trained.run.logdir, 42, other)
     assert trained.evaluate(checkpoint=plain).loss != expected.loss
+
+
+@pytest.fixture(scope="module")
+def members(trained) -> list[Member]:
+    """The run itself, and two others with other weights, of which the last has moving averages."""
+    found = [Member(trained.run, trained.checkpoint)]
+    for seed in (5, 6):
+        logdir = trained.run.logdir.with_name(f"run-{seed}")
+        run = eval_fixtures.make_run(logdir, trained.data_dir, trained.manifest)
+        weights = eval_fixtures.make_weights(run, seed)
+        if seed == 6:
+            averages = {f"{k}/ExponentialMovingAverage": v for k, v in weights.items()}
+            weights = {**eval_fixtures.make_weights(run, seed=7), **averages}
+        found.append(Member(run, eval_fixtures.write_checkpoint(logdir, 40 + seed, weights)))
+    return found
+
+
+def expect_average(trained, images, seeds=(0, 5, 6), reach=0):
+    """The mean probabilities by numpy: those of every shift of every member."""
+    height, width = images.shape[1:3]
+    padded = np.pad(images, [(0, 0), (reach, reach), (reach, reach), (0, 0)])
+    places = range(2 * reach + 1)
+    return np.mean(
+        [
+            eval_fixtures.predict(
+                padded[:, y : y + height, x : x + width],
+                eval_fixtures.make_weights(trained.run, seed),
+            )
+            for seed in seeds
+            for y in places
+            for x in places
+        ],
+        axis=0,
+    )
+
+
+@pytest.mark.parametrize(("reach", "batch_size"), [(0, 5), (2, 60), (1, 3)])
+def test_several_runs_are_scored_by_their_mean_probabilities(trained, members, reach, batch_size):
+    images, labels, _ = trained.expect("test")
+    expected = eval_fixtures.score(expect_average(trained, images, reach=reach), labels)
+    found = trained.evaluate(members=members, test_time_shifts=reach, batch_size=batch_size)
+    assert found.metrics.num_examples == N
+    assert {name: getattr(found, name) for name in expected} == pytest.approx(expected, rel=1e-5)
+    alone = [
+        eval_fixtures.score(expect_average(trained, images, [seed], reach), labels)["accuracy"]
+        for seed in (0, 5, 6)
+    ]
+    assert found.member_accuracies == pytest.approx(alone)
+    assert len({*alone, found.accuracy}) > 1  # They do differ.
+    facts = json.loads(json.dumps(found.to_json()))
+    assert facts["checkpoint"] == ",".join(str(member.checkpoint) for member in members)
+    assert facts["step"] == 46
+    assert facts["members"][1] == {
+        "logdir": str(members[1].run.logdir),
+        "checkpoint": str(members[1].checkpoint),
+        "step": 45,
+        "accuracy": pytest.approx(alone[1]),
+    }
+    assert facts.get("test_time_shifts", 0) == reach
+
+
+def test_one_run_with_shifts(trained):
+    images, labels, _ = trained.expect("test")
+    expected = eval_fixtures.score(expect_average(trained, images, [0], reach=1), labels)
+    found = trained.evaluate(test_time_shifts=1)
+    assert found.loss == pytest.approx(expected["loss"], rel=1e-5)
+    assert found.loss != pytest.approx(trained.evaluate().loss, rel=1e-3)
+    assert "members" not in found.to_json()
+
+
+def test_a_probability_of_zero_leaves_a_finite_loss(trained, members):
+    weights = {name: 1e4 * value for name, value in trained.weights.items()}
+    logdir = trained.run.logdir.with_name("certain")
+    run = eval_fixtures.make_run(logdir, trained.data_dir, trained.manifest)
+    certain = Member(run, eval_fixtures.write_checkpoint(logdir, 1, weights))
+    images, labels, _ = trained.expect("test")
+    found = trained.evaluate(members=[certain, members[1]])
+    mean = (
+        eval_fixtures.predict(images, weights)
+        + eval_fixtures.predict(images, eval_fixtures.make_weights(trained.run, 5))
+    ) / 2
+    assert mean.min() > 0
+    assert found.loss == pytest.approx(eval_fixtures.score(mean, labels)["loss"], rel=1e-4)
+    assert np.isfinite(trained.evaluate(members=[certain, certain]).loss)
+
+
+def test_a_split_s_answers_come_in_the_order_of_the_records(trained, members):
+    images, labels, probabilities = trained.expect("validation", "test")
+    given = {"data_dir": trained.data_dir, "manifest": trained.manifest, "batch_size": 6}
+    found = predict_split(members[:1], splits=("validation", "test"), **given)
+    np.testing.assert_array_equal(found[0], labels)
+    np.testing.assert_allclose(found[1], probabilities, atol=1e-6)
+    shifted = predict_split(members, splits=("validation", "test"), test_time_shifts=1, **given)
+    np.testing.assert_allclose(shifted[1], expect_average(trained, images, reach=1), atol=1e-6)
 
 
 def test_a_checkpoint_of_another_model_is_refused(trained):

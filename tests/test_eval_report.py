@@ -11,6 +11,25 @@ from eval.evaluation import Evaluation
 from eval.figures import draw_confusion_matrix, draw_mistakes
 from eval.metrics import NUM_THRESHOLDS, StreamingMetrics
 from eval.report import format_text, write_summaries
+from model_definition.ensemble import Member
+from model_definition.run_dir import Run
+
+
+def make_member(name: str, step: int) -> Member:
+    run = Run(
+        logdir=Path("runs", name),
+        model="lenet",
+        architecture_text="flatten\noutput\n",
+        data_dir="data/farm",
+        dataset_name="farm",
+        dataset_digest="0" * 64,
+        image_shape=(11, 5, 1),
+        image_preparation="resize",
+        class_names=("ant", "beetle", "cow"),
+        config={},
+        versions={},
+    )
+    return Member(run, run.logdir / f"best/model.ckpt-{step}")
 
 
 def make_evaluation(
@@ -19,6 +38,8 @@ def make_evaluation(
     labels: tuple[int, ...] = (0, 0, 0, 1, 1),
     read_as: tuple[int, ...] = (0, 0, 1, 1, 1),
     step: int = 1_200,
+    runs: tuple[str, ...] = ("farm",),
+    test_time_shifts: int = 0,
 ) -> Evaluation:
     """Examples of 11x5 images, each read with a confidence of nearly 1."""
     n, num_classes = len(labels), len(class_names)
@@ -31,7 +52,9 @@ def make_evaluation(
     return Evaluation(
         dataset="farm",
         split="test",
-        checkpoint=Path(f"runs/farm/best/model.ckpt-{step}"),
+        members=tuple(make_member(run, step) for run in runs),
+        member_accuracies=tuple(0.75 + 0.05 * number for number in range(len(runs))),
+        test_time_shifts=test_time_shifts,
         class_names=class_names,
         accuracy=float((np.array(labels) == np.array(read_as)).mean()),
         loss=0.123456,
@@ -49,6 +72,19 @@ def test_text_has_the_numbers():
     assert lines[3] == "  cross-entropy       0.1235"
     assert lines[4] == "  mean squared error  0.012346"
     assert lines[5] == "  calibration error   0.1333"
+
+
+def test_text_names_what_was_averaged():
+    lines = format_text(make_evaluation(runs=("a", "b"), test_time_shifts=1)).splitlines()
+    assert lines[0] == "farm, test split, 5 images, average of 2 runs, 9 shifts each"
+    assert lines[7:11] == [
+        "  each alone  checkpoint",
+        "      75.00%  runs/a/best/model.ckpt-1200",
+        "      80.00%  runs/b/best/model.ckpt-1200",
+        "",
+    ]
+    (line, *_) = format_text(make_evaluation(test_time_shifts=2)).splitlines()
+    assert line.endswith("checkpoint runs/farm/best/model.ckpt-1200, 25 shifts each")
 
 
 def test_text_has_a_row_for_each_class():

@@ -13,6 +13,7 @@ from model_definition import litert
 from model_definition.architecture import parse_architecture
 from model_definition.calibrated import build_features
 from model_definition.calibration import Calibration, fit_rejection
+from model_definition.ensemble import Member
 from model_definition.inference import open_model
 from model_definition.litert import convert_litert, export_litert
 from model_definition.model_fn import ModeKeys, ModelParams, model_fn
@@ -121,9 +122,8 @@ def test_smaller_models_say_nearly_the_same(exported, tmp_path, precision, toler
     run, expected = exported
     smaller = dataclasses.replace(run, logdir=tmp_path)
     smaller.export_path.parent.mkdir()
-    model = convert_litert(
-        run, run.logdir / "model.ckpt-5", precision=precision, calibration_images=PIXELS
-    )
+    member = Member(run, run.logdir / "model.ckpt-5")
+    model = convert_litert([member], precision=precision, calibration_images=PIXELS)
     smaller.export_path.write_bytes(model)
     found = predict(smaller, PIXELS)
     assert 0 < np.abs(found - expected).max() < tolerance
@@ -158,7 +158,7 @@ def test_calibrated_model_gives_what_was_fitted(exported, tmp_path):
     calibrated = dataclasses.replace(run, logdir=tmp_path)
     calibrated.export_path.parent.mkdir()
     calibrated.export_path.write_bytes(
-        convert_litert(run, checkpoint, calibration=Calibration(2.5, rejection))
+        convert_litert([Member(run, checkpoint)], calibration=Calibration(2.5, rejection))
     )
     judgement = load_classifier(calibrated).judge(PIXELS)
     expected = np.exp((logits - logits.max(axis=1, keepdims=True)) / 2.5)

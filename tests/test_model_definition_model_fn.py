@@ -6,6 +6,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from eval.evaluation import evaluate
 from model_definition.architecture import parse_architecture, parse_run_architecture
 from model_definition.checkpoints import choose_checkpoint
+from model_definition.ensemble import Member
 from model_definition.inference import open_model
 from model_definition.layer_kinds import LAYER_KINDS
 from model_definition.model_fn import ModeKeys, ModelParams, model_fn
@@ -205,8 +206,7 @@ def test_every_kind_trains_evaluates_and_predicts(tmp_path):
     assert probabilities.std(axis=0).max() > 0.01  # The images make a difference.
     np.testing.assert_allclose(load_classifier(run).predict(images), probabilities, atol=1e-4)
     evaluation = evaluate(
-        run,
-        checkpoint,
+        [Member(run, checkpoint)],
         data_dir=tmp_path / "data",
         manifest=manifest,
         splits=["test"],

@@ -11,6 +11,7 @@ import pytest
 from data_prep.command_line import UserError
 from data_prep.schema import load_manifest
 from model_definition.checkpoints import choose_checkpoint
+from model_definition.ensemble import Member
 from predict import export
 from predict.exports.output_folder import open_output
 from predict.exports.sample_images import load_sample
@@ -145,9 +146,8 @@ def test_damaged_checkpoint_is_refused(run_script, moved):
 
 
 def read(run, data_dir):
-    return export.read_source(
-        run, choose_checkpoint(run, "best"), data_dir, load_manifest(data_dir)
-    )
+    members = [Member(run, choose_checkpoint(run, "best"))]
+    return export.read_source(members, "net", data_dir, load_manifest(data_dir))
 
 
 def test_without_validation_training_images_are_compared(run, tmp_path, capsys):

@@ -16,7 +16,7 @@ from predict.exports.check import Comparison
 from predict.exports.exporting import (
     Export,
     export,
-    identify_run,
+    identify_runs,
     read_exports,
     record_exports,
 )
@@ -218,7 +218,7 @@ def make_export(run, format="onnx", file="net.onnx", **changes):
     comparison = Comparison(23, 1e-7, 0, 0.0)
     return Export(
         **{
-            **{"format": format, "file": file, "run": identify_run(run)},
+            **{"format": format, "file": file, "run": identify_runs([run])},
             **{"num_bytes": 5, "step": 5},
             **{"compared_on": "validation", "comparison": comparison},
             **changes,
@@ -232,17 +232,17 @@ def test_list_of_exports_has_the_last_of_each_format_that_is_there(tmp_path, run
     for name in ("net.onnx", "net.txt"):
         (tmp_path / name).touch()
     assert record_exports(tmp_path, "net", [old, text, new]) == [new, text]
-    assert read_exports(tmp_path, run, "net") == [new, text]
+    assert read_exports(tmp_path, [run], "net") == [new, text]
     (tmp_path / "net.onnx").unlink()
-    assert read_exports(tmp_path, run, "net") == [text]
-    assert read_exports(tmp_path, run, "other") == []
+    assert read_exports(tmp_path, [run], "net") == [text]
+    assert read_exports(tmp_path, [run], "other") == []
 
 
 def test_exports_of_another_run_of_the_same_name_leave_the_list(tmp_path, run, capsys):
     (tmp_path / "net.onnx").touch()
     record_exports(tmp_path, "net", [make_export(run)])
     other = dataclasses.replace(run, config={**run.config, "seed": 77})
-    assert read_exports(tmp_path, other, "net") == []
+    assert read_exports(tmp_path, [other], "net") == []
     message = f"{tmp_path}/net.onnx: of another run; it leaves the card of this one\n"
     assert capsys.readouterr().err == message
 
@@ -254,11 +254,11 @@ WRONG_TYPES = {"file": 5, "num_bytes": "many", "format": "of-a-later-version"}
 def test_damaged_list_of_exports_is_named(tmp_path, run, text):
     (tmp_path / "net-exports.json").write_text(text)
     with pytest.raises(UserError, match=r"net-exports\.json: not a list of exports; remove it"):
-        read_exports(tmp_path, run, "net")
+        read_exports(tmp_path, [run], "net")
 
 
 @pytest.mark.parametrize("name", WRONG_TYPES)
 def test_damaged_entry_of_the_list_is_named(tmp_path, run, name):
     record_exports(tmp_path, "net", [make_export(run, **{name: WRONG_TYPES[name]})])
     with pytest.raises(UserError, match=r"net-exports\.json: not a list of exports; remove it"):
-        read_exports(tmp_path, run, "net")
+        read_exports(tmp_path, [run], "net")

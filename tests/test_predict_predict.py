@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import struct
 import subprocess
@@ -69,6 +70,20 @@ def test_table_and_answer(folder, logdir):
     assert lines[8].count("█") == max(line.count("█") for line in lines) > 30
     assert len({line.index("%") for line in lines[1:11]}) == 1  # aligned
     assert lines[11].startswith("  This is 7, with a probability of ")
+
+
+def test_several_runs_are_averaged(folder, logdir):
+    alone = predict(folder, f"--logdir={logdir}", "7.png", "--json")
+    shutil.copytree(logdir, folder / "copy")
+    several = predict(folder, f"--logdir={logdir},copy", "7.png", "--json")
+    assert (several.returncode, several.stdout) == (0, alone.stdout)
+    shifted = predict(folder, "--logdir=copy", "--test_time_shifts=1", "7.png", "--json")
+    found, before = (json.loads(result.stdout)["digits"][0] for result in (shifted, alone))
+    assert found["digit"] == 7 and found["score"] == before["score"]
+    assert found["probabilities"] != before["probabilities"]
+    wrong = predict(folder, "--logdir=copy,nowhere", "7.png")
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("predict.py: nowhere: no such run folder; name one with")
 
 
 def test_several_of_which_one_fails(folder, logdir):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 
+import numpy as np
 import pytest
 import requests
 
-from tests.predict_fixtures import write_test_run
-from tests.server_fixtures import serve, write_runs
+from model_definition.ensemble import load_ensemble, write_ensemble
+from predict.averaged import load_averaged
+from predict.digits import find_digits
+from tests.predict_fixtures import draw, to_rgb, write_test_run
+from tests.server_fixtures import draw_png, encode, serve, to_b64, write_runs
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,36 @@ def test_folder_of_runs_is_served_without_the_unfinished(runs_dir):
         server.process.terminate()
         said = server.process.communicate()[1]
     assert "serve.py: left out: " in said and "unfinished/export/model.tflite" in said
+
+
+def test_runs_are_averaged_as_one_model(runs_dir, tmp_path):
+    """A list is one model; in a folder, an ensemble is one among others."""
+    shutil.copytree(runs_dir / "digits", tmp_path / "ens/member-0")
+    shutil.copytree(runs_dir / "digits", tmp_path / "ens/member-1")
+    write_ensemble(tmp_path / "ens", {"member-0": "1/4", "member-1": "2/4"})
+    shutil.copytree(runs_dir / "letters", tmp_path / "letters")
+    files = {"instances": [to_b64(draw_png("7"))], "signature_name": "image_bytes"}
+
+    def ask(server, name):
+        return requests.post(f"{server.url}/v1/models/{name}:predict", json=files).json()
+
+    with serve(tmp_path, "--test_time_shifts=1") as server:
+        models = requests.get(f"{server.url}/v1/models").json()["models"]
+        assert [model["name"] for model in models] == ["ens", "letters"]
+        averaged = ask(server, "ens")["predictions"][0]
+    named = f"{tmp_path}/ens/member-0,{tmp_path}/ens/member-1"
+    feedback = {"image": to_b64(encode(np.zeros((28, 28), np.uint8))), "label": "3"}
+    with serve(named) as server:
+        models = requests.get(f"{server.url}/v1/models").json()["models"]
+        assert [model["name"] for model in models] == ["member-0+member-1"]
+        plain = ask(server, "member-0+member-1")["predictions"][0]
+        assert requests.post(f"{server.url}/v1/feedback", json=feedback).status_code == 200
+    assert (tmp_path / "ens/feedback/member-0+member-1/feedback.tfrecord").is_file()
+    digits = find_digits(to_rgb(draw("7")), (28, 28, 1), "mnist")
+    classifier = load_averaged(load_ensemble(str(tmp_path / "ens")), 1)
+    np.testing.assert_allclose(averaged, classifier.predict(digits[0].image[None])[0], atol=1e-5)
+    assert np.argmax(plain) == np.argmax(averaged) == 7
+    assert np.abs(np.subtract(plain, averaged)).max() > 1e-3
 
 
 def test_port_in_use(runs_dir, run_script):

@@ -20,8 +20,6 @@ from data_prep import command_line
 from train.recipes import describe_recipes
 from train.training_flags import define_training_flags, read_config
 
-EXIT_STOPPED = 42  # stopped by a signal after saving, as TensorFlow's preemption handler exits
-
 
 def define_flags() -> None:
     """Defines the script's flags."""
@@ -69,7 +67,7 @@ def main(argv: list[str]) -> int:
         print(f"  python eval/evaluate.py --logdir={quoted}")
         print(f"  python predict/predict.py --logdir={quoted} --url=URL")
         print(f"  tensorboard --logdir {shlex.quote(str(Path(logdir).parent))}")
-    return EXIT_STOPPED if result.stopped_by_signal else 0
+    return command_line.EXIT_STOPPED if result.stopped_by_signal else 0
 
 
 if __name__ == "__main__":

@@ -9,7 +9,10 @@ import shlex
 from collections.abc import Sequence
 
 from data_prep.command_line import UserError
+from input_pipeline.shifts import count_copies
 from input_pipeline.subsets import parse_fold
+from model_definition.architecture import parse_run_architecture
+from model_definition.checkpoints import checkpoint_step
 from model_definition.run_dir import HISTORY_NAME, Run
 from predict.exports.exporting import Export
 from predict.exports.formats import ExportSource
@@ -53,9 +56,9 @@ def write_card(source: ExportSource, exports: Sequence[Export]) -> str:
         f"# {source.name}",
         _describe_model(source),
         "## Data",
-        _describe_data(run),
+        "\n".join(_describe_data(source)),
         "## Metrics",
-        _describe_metrics(run, exports),
+        _describe_metrics(source, exports),
         "## Input and output",
         _describe_input(run),
         "## Files",
@@ -63,7 +66,7 @@ def write_card(source: ExportSource, exports: Sequence[Export]) -> str:
         "## How to call them",
         *(_show_call(source, export, exports) for export in exports),
         "## Architecture",
-        f"```\n{source.architecture.text.strip()}\n```",
+        *_show_architectures(source),
         "## Versions",
         _list_versions(run),
     ]
@@ -71,55 +74,99 @@ def write_card(source: ExportSource, exports: Sequence[Export]) -> str:
 
 
 def _describe_model(source: ExportSource) -> str:
-    run, architecture = source.run, source.architecture
+    run, copies = source.run, count_copies(source.test_time_shifts)
     origin = f"trained on {run.dataset_name} with TensorFlow and TF-Slim"
     if run.is_imported:
         origin = f"imported from the Keras model {run.model}"
+    networks = [parse_run_architecture(member.run) for member in source.members]
+    averaged = []
+    if source.others:
+        origin = "trained with TensorFlow and TF-Slim"
+        averaged.append(f"{len(networks)} networks")
+    if copies > 1:
+        averaged.append(
+            f"{copies} copies of the image, shifted by up to {source.test_time_shifts} "
+            "pixels both ways"
+        )
+    mean = f" The probabilities are the mean over {' and '.join(averaged)}." if averaged else ""
     return (
         f"An image classifier of {len(run.class_names)} classes, {origin}: "
-        f"{architecture.num_parameters:,} parameters, {architecture.multiply_adds:,} "
-        "multiply-adds an image."
+        f"{sum(network.num_parameters for network in networks):,} parameters, "
+        f"{copies * sum(network.multiply_adds for network in networks):,} "
+        f"multiply-adds an image.{mean}"
     )
 
 
-def _describe_data(run: Run) -> str:
+def _describe_data(source: ExportSource) -> list[str]:
+    """Returns a line for each fact; of several runs a line for each."""
+    run = source.run
+    names = _quote(run.class_names)
+    if source.others:
+        lines = []
+        for member in source.members:
+            own = member.run
+            digest = own.dataset_digest[:12]
+            trained_on = own.config.get("train_splits", "images not known")
+            lines.append(f"- {own.logdir.name}: {own.dataset_name}, digest {digest}, {trained_on}")
+        return [*lines, f"- classes, in the order of the probabilities: `{names}`"]
     if run.is_imported:
-        return (
-            "- trained on: not known\n"
-            f"- classes, those of {run.dataset_name}, in the order of the probabilities: "
-            f"`{_quote(run.class_names)}`"
-        )
-    return (
-        f"- dataset: {run.dataset_name}\n"
-        f"- digest of its records: {run.dataset_digest}\n"
-        f"- trained on: {run.config['train_splits']}\n"
-        f"- classes, in the order of the probabilities: `{_quote(run.class_names)}`"
-    )
+        return [
+            "- trained on: not known",
+            f"- classes, those of {run.dataset_name}, in the order of the probabilities: `{names}`",
+        ]
+    return [
+        f"- dataset: {run.dataset_name}",
+        f"- digest of its records: {run.dataset_digest}",
+        f"- trained on: {run.config['train_splits']}",
+        f"- classes, in the order of the probabilities: `{names}`",
+    ]
 
 
-def _describe_metrics(run: Run, exports: Sequence[Export]) -> str:
+def _describe_metrics(source: ExportSource, exports: Sequence[Export]) -> str:
     """Returns the validation scores of the checkpoints that were exported."""
+    if not source.others:
+        lines = _list_scores(source.run, {export.step for export in exports})
+        return "\n".join(f"- {line}" for line in lines) or (
+            "None: the exported checkpoint was not validated."
+        )
+    lines = [
+        f"- {member.run.logdir.name} alone, {line}"
+        for member in source.members
+        for line in _list_scores(member.run, {checkpoint_step(member.checkpoint)})
+    ]
+    return "\n".join(lines) or "None: no exported checkpoint was validated."
+
+
+def _list_scores(run: Run, steps: set[int]) -> list[str]:
+    """Returns a line for each validation of a run at one of the steps."""
     path = run.logdir / HISTORY_NAME
     fold = parse_fold(run.config.get("validate_on", ""))  # Older runs have no such flag.
     images = "the validation split"
     if fold:
         images = f"fold {fold.number} of {fold.num_folds} of the training images"
-    steps = {export.step for export in exports}
-    lines = []
     try:
         entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-        for entry in entries:
-            if entry["step"] in steps:
-                lines.append(
-                    f"- step {entry['step']:,}, on {images}: accuracy "
-                    f"{entry['accuracy']:.2%}, loss {entry['loss']:.4f}, mean squared error "
-                    f"{entry['mean_squared_error']:.5f}"
-                )
+        return [
+            f"step {entry['step']:,}, on {images}: accuracy {entry['accuracy']:.2%}, loss "
+            f"{entry['loss']:.4f}, mean squared error {entry['mean_squared_error']:.5f}"
+            for entry in entries
+            if entry["step"] in steps
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path}: not a list of validations; restore it, or remove it to do without"
         ) from error
-    return "\n".join(lines) or "None: the exported checkpoint was not validated."
+
+
+def _show_architectures(source: ExportSource) -> list[str]:
+    """Returns each network's text once, under the names of the runs that have it."""
+    if not source.others:
+        return [f"```\n{source.architecture.text.strip()}\n```"]
+    names: dict[str, list[str]] = {}
+    for member in source.members:
+        text = member.run.architecture_text.strip()
+        names.setdefault(text, []).append(member.run.logdir.name)
+    return [f"{', '.join(of)}:\n\n```\n{text}\n```" for text, of in names.items()]
 
 
 def _describe_input(run: Run) -> str:

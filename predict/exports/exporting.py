@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from data_prep.command_line import UserError, log, signals_deferred
 from model_definition.checkpoints import checkpoint_step, find_damage
+from model_definition.ensemble import Member
 from model_definition.run_dir import Run, write_atomically
 from predict.exports.check import Comparison, compare, predict_apart
 from predict.exports.formats import ExportSource, Format
@@ -31,9 +32,9 @@ class Export:
     Attributes:
       format: its format's name.
       file: its path within the output folder.
-      run: tells its run from others, from `identify_run`.
+      run: tells its run from others, from `identify_runs`.
       num_bytes: the size of the file, or of all files in the folder.
-      step: the checkpoint's training step.
+      step: the checkpoint's training step; of several the last.
       compared_on: the split whose images it was compared on.
       comparison: with the checkpoint; None for a format that holds no weights.
     """
@@ -82,7 +83,7 @@ def export(source: ExportSource, format: Format, staging: Path, reference: Refer
     folder.mkdir()
     written = folder / format.filename(source.name)
     try:
-        with _full_disk_named(staging.parent), _lost_checkpoint_named(source.checkpoint):
+        with _full_disk_named(staging.parent), _lost_checkpoint_named(source.members):
             # Compiled converters crash where Ctrl-C raises an exception amid them.
             with signals_deferred():
                 format.write(source, written)
@@ -93,9 +94,9 @@ def export(source: ExportSource, format: Format, staging: Path, reference: Refer
     return Export(
         format=format.name,
         file=str(final.relative_to(staging.parent)),
-        run=identify_run(source.run),
+        run=identify_runs([member.run for member in source.members]),
         num_bytes=_size_of(final),
-        step=checkpoint_step(source.checkpoint),
+        step=max(checkpoint_step(member.checkpoint) for member in source.members),
         compared_on=reference.split,
         comparison=comparison,
     )
@@ -114,16 +115,17 @@ def _full_disk_named(output_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _lost_checkpoint_named(checkpoint: Path) -> Iterator[None]:
+def _lost_checkpoint_named(members: Sequence[Member]) -> Iterator[None]:
     """Turns the error about a checkpoint that a run in progress has just replaced into words."""
     try:
         yield
     except (ValueError, tf.errors.OpError) as error:
-        if find_damage(checkpoint):
-            raise UserError(
-                f"{checkpoint}: gone, as a run in progress keeps only its last and best; export "
-                "again"
-            ) from error
+        for member in members:
+            if find_damage(member.checkpoint):
+                raise UserError(
+                    f"{member.checkpoint}: gone, as a run in progress keeps only its last and "
+                    "best; export again"
+                ) from error
         raise
 
 
@@ -169,18 +171,19 @@ def _size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def identify_run(run: Run) -> str:
-    """Returns a digest of what was trained, on what and how, wherever the run folder is."""
-    facts = [run.architecture_text, run.dataset_digest, dict(run.config)]
+def identify_runs(runs: Sequence[Run]) -> str:
+    """Returns a digest of what was trained, on what and how, wherever the run folders are."""
+    found = [[run.architecture_text, run.dataset_digest, dict(run.config)] for run in runs]
+    facts = found[0] if len(found) == 1 else found
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def read_exports(output_dir: Path, run: Run, name: str) -> list[Export]:
-    """Reads the list of a run's exports in a folder.
+def read_exports(output_dir: Path, runs: Sequence[Run], name: str) -> list[Export]:
+    """Reads the list of the exports of a run, or of several together, in a folder.
 
     Args:
       output_dir: the folder.
-      run: the run; what another one of the same name left there is named in the log and left out.
+      runs: the runs; what others of the same name left there is named in the log and left out.
       name: what their names begin with.
 
     Returns:
@@ -198,10 +201,11 @@ def read_exports(output_dir: Path, run: Run, name: str) -> list[Export]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a list of exports; remove it, and export again") from error
     present = [export for export in listed if (output_dir / export.file).exists()]
+    identity = identify_runs(runs)
     for export in present:
-        if export.run != identify_run(run):
+        if export.run != identity:
             log(f"{output_dir / export.file}: of another run; it leaves the card of this one")
-    return [export for export in present if export.run == identify_run(run)]
+    return [export for export in present if export.run == identity]
 
 
 def _read_export(entry: dict[str, Any]) -> Export:

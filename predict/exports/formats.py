@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from model_definition.ensemble import Member
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -25,12 +27,16 @@ class ExportSource:
     """What is exported.
 
     Attributes:
-      run: the run.
+      run: the run; of several the first, and so are checkpoint and architecture.
       checkpoint: the prefix of the checkpoint's files.
       architecture: the run's network.
       weights: the inference weights by their variables' names (`conv1/weights`), float32; moving
         averages of weights, where the run kept them, already stand for the weights themselves.
+        Those of several runs are under a scope each.
       calibration_images: uint8 [n, height, width, channels], a few hundred training images.
+      others: the other runs whose probabilities are averaged with the first one's.
+      ensemble_name: what several are called together.
+      test_time_shifts: averages over every shift of up to so many pixels both ways as well.
     """
 
     run: Run
@@ -38,11 +44,20 @@ class ExportSource:
     architecture: Architecture
     weights: Mapping[str, np.ndarray]
     calibration_images: np.ndarray
+    others: tuple[Member, ...] = ()
+    ensemble_name: str = ""
+    test_time_shifts: int = 0
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All that is averaged, or the one."""
+        return (Member(self.run, self.checkpoint), *self.others)
 
     @property
     def name(self) -> str:
-        """The run folder's name, with which those of its exports begin."""
-        return self.run.logdir.resolve().name
+        """With what the names of its exports begin: the run folder's name, then the shifts."""
+        name = self.ensemble_name if self.others else self.run.logdir.resolve().name
+        return f"{name}-shifts-{self.test_time_shifts}" if self.test_time_shifts else name
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,7 @@ class Format:
         of `checked_with`. Empty where `load` is None.
       checked_with: the format whose file is needed besides to compute anything: an architecture
         needs weights, and weights an architecture.
+      can_average: whether it can hold several networks, or shifts, and the mean of their answers.
     """
 
     name: str
@@ -90,6 +106,7 @@ class Format:
     tolerance: Tolerance | None
     example: str
     checked_with: str | None = None
+    can_average: bool = False
 
     def filename(self, name: str) -> str:
         """Returns the name of a run's file, or of the folder that holds its versions."""

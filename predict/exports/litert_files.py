@@ -34,10 +34,10 @@ def write_litert(source: ExportSource, path: Path, *, precision: str) -> None:
 
     with silenced():
         model = convert_litert(
-            source.run,
-            source.checkpoint,
+            source.members,
             precision=precision,
             calibration_images=source.calibration_images,
+            test_time_shifts=source.test_time_shifts,
         )
     path.write_bytes(model)
 

@@ -25,10 +25,11 @@ def write_onnx(source: ExportSource, path: Path) -> None:
     import tensorflow as tf
     import tf2onnx
 
-    from model_definition.inference import open_model
+    from model_definition.inference import open_ensemble
 
     with silenced():
-        with open_model(source.run, source.checkpoint) as model:
+        shifts = source.test_time_shifts
+        with open_ensemble(source.members, test_time_shifts=shifts) as model:
             output = model.probabilities.op.name
             graph_def = tf.compat.v1.graph_util.convert_variables_to_constants(
                 model.session, model.session.graph.as_graph_def(), [output]

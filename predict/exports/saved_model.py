@@ -28,7 +28,7 @@ def write_saved_model(source: ExportSource, path: Path) -> None:
     """
     import tensorflow as tf
 
-    from model_definition.inference import open_model
+    from model_definition.inference import open_ensemble
 
     v1 = tf.compat.v1
     inputs = {}
@@ -38,7 +38,8 @@ def write_saved_model(source: ExportSource, path: Path) -> None:
         decoded = _decode_images(inputs[IMAGE_BYTES], source.run.image_shape)
         return v1.placeholder_with_default(decoded, [None, *source.run.image_shape], "pixels")
 
-    with open_model(source.run, source.checkpoint, build_pixels) as model:
+    shifts = source.test_time_shifts
+    with open_ensemble(source.members, build_pixels, test_time_shifts=shifts) as model:
         names = tf.constant(source.run.class_names)
         classes = tf.gather(names, tf.argmax(model.probabilities, axis=1), name="classes")
         outputs = {"classes": classes, "probabilities": model.probabilities}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from data_prep.command_line import UserError
+from data_prep.command_line import UserError, log
 from predict.exports import keras_files, litert_files, onnx_file, saved_model, text_file
 from predict.exports.formats import Format, Tolerance
 
@@ -166,6 +166,7 @@ FORMATS: tuple[Format, ...] = (
         saved_model.load_saved_model,
         _FLOAT32,
         _LOAD_SAVED_MODEL,
+        can_average=True,
     ),
     Format(
         "litert",
@@ -175,6 +176,7 @@ FORMATS: tuple[Format, ...] = (
         litert_files.load_litert,
         _FLOAT32,
         _LOAD_LITERT,
+        can_average=True,
     ),
     Format(
         "litert_float16",
@@ -184,6 +186,7 @@ FORMATS: tuple[Format, ...] = (
         litert_files.load_litert,
         _FLOAT16,
         _LOAD_LITERT,
+        can_average=True,
     ),
     Format(
         "litert_int8",
@@ -193,6 +196,7 @@ FORMATS: tuple[Format, ...] = (
         litert_files.load_litert,
         _INT8,
         _LOAD_LITERT,
+        can_average=True,
     ),
     Format(
         "onnx",
@@ -202,6 +206,7 @@ FORMATS: tuple[Format, ...] = (
         onnx_file.load_onnx,
         _FLOAT32,
         _LOAD_ONNX,
+        can_average=True,
     ),
     Format(
         "text",
@@ -243,6 +248,32 @@ def choose_formats(names: Sequence[str]) -> tuple[Format, ...]:
         if name not in (*known, "all"):
             raise UserError(f"--format: there is no format {name!r}; {listed}")
     return tuple(format for format in FORMATS if format.name in names or "all" in names)
+
+
+def choose_averaging(formats: Sequence[Format], names: Sequence[str]) -> tuple[Format, ...]:
+    """Leaves the formats that can hold several runs, or shifts, and the mean of their answers.
+
+    Args:
+      formats: from `choose_formats`.
+      names: what it read; of `all` the others are left out, and named in the log.
+
+    Returns:
+      Those that can, in the order of the table.
+
+    Raises:
+      UserError: one that cannot is asked for by its name.
+    """
+    possible = ", ".join(format.name for format in FORMATS if format.can_average)
+    unable = [format.name for format in formats if not format.can_average]
+    for name in unable:
+        if name in names:
+            raise UserError(
+                f"--format: {name} holds one network, so neither several runs nor test-time "
+                f"shifts; those can be exported as {possible}"
+            )
+    if unable:
+        log(f"all: {', '.join(unable)} hold one network each, and are left out")
+    return tuple(format for format in formats if format.can_average)
 
 
 def describe_formats() -> str:

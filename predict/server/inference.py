@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_definition.run_dir import Run
-from predict.classifier import Classifier, load_classifier
+from predict.classifier import Classifier
 from predict.server.errors import BusyError
 from predict.server.limits import ServerLimits
 from predict.server.metrics import Metrics
+from predict.server.runs import load_served
 
 _LOADED_RUNS = 8  # in memory at a time; another one takes the place of the longest unused
 
@@ -144,4 +145,4 @@ class Inference:
         self._run_next()
 
     def _load_run(self, name: str) -> Classifier:
-        return load_classifier(self._runs[name])
+        return load_served(self._runs[name])

@@ -24,12 +24,13 @@ import numpy as np
 
 from data_prep.command_line import UserError
 from model_definition.run_dir import Run
-from predict.classifier import Classifier, load_classifier
+from predict.classifier import Classifier
 from predict.image_source import FetchLimits, ImageError, decode_image
 from predict.reader import find_in, read_image
 from predict.server.errors import ApiError, BusyError
 from predict.server.limits import ServerLimits
 from predict.server.metrics import Metrics
+from predict.server.runs import load_served
 
 # What a reader can do: a task's name, and its function.
 _Job = tuple[str, str, Any]  # task, run's name, the task's data
@@ -186,7 +187,7 @@ def _serve_jobs(connection: Connection, runs: Mapping[str, Run], limits: FetchLi
     """Is the process: does one job after the other until the server is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The server finishes its requests first.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    load = functools.lru_cache(_LOADED_RUNS)(lambda name: load_classifier(runs[name]))
+    load = functools.lru_cache(_LOADED_RUNS)(lambda name: load_served(runs[name]))
     while True:
         try:
             task, name, data = connection.recv()

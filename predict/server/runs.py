@@ -1,38 +1,65 @@
-"""Which runs are served, and under which names."""
+"""Which models are served, and under which names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from data_prep.command_line import UserError, log
 from model_definition import run_dir
+from model_definition.ensemble import Ensemble, is_ensemble, load_ensemble
 from model_definition.run_dir import Run
+from predict.averaged import load_averaged
+from predict.classifier import Classifier, load_classifier
 
 
-def find_runs(logdir: Path) -> Mapping[str, Run]:
-    """Lists the runs of a folder by name.
+@dataclass(frozen=True, eq=False)
+class AveragedRun(Run):
+    """Several runs that are served as one, or one run with test-time shifts.
 
-    A request names a run by its key here, so no text of a request ever becomes part of a path.
+    What it says as a run is what is the same in all; its folder is the ensemble's.
+
+    Attributes:
+      named: what `load_ensemble` reads the runs from.
+      test_time_shifts: averages over every shift of up to so many pixels both ways as well.
+    """
+
+    named: str = ""
+    test_time_shifts: int = 0
+
+
+def find_runs(logdir: str, test_time_shifts: int = 0) -> Mapping[str, Run]:
+    """Lists the models of a folder by name.
+
+    A request names a model by its key here, so no text of a request ever becomes part of a path.
 
     Args:
-      logdir: a run folder, or a folder of run folders.
+      logdir: a run folder, an ensemble's folder, or runs joined by commas: one model; or a folder
+        of run and ensemble folders: one model for each.
+      test_time_shifts: averages over every shift of up to so many pixels both ways as well.
 
     Returns:
-      That run alone, or all runs with an exported model; the name is the run folder's.
+      That model alone, or all whose exported models are there. The name is the run's or ensemble's
+      folder's; that of a list is its runs' names, joined by `+`.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or runs of a list do not fit each other.
     """
-    if run_dir.exists(logdir) or not logdir.is_dir():
-        return {logdir.resolve().name: run_dir.load_run(logdir)}
+    folder = Path(logdir)
+    if run_dir.exists(folder) or is_ensemble(folder) or not folder.is_dir():
+        ensemble = load_ensemble(logdir)
+        return {ensemble.name: _as_run(ensemble, test_time_shifts)}
     runs: dict[str, Run] = {}
-    for folder in sorted(path for path in logdir.iterdir() if run_dir.exists(path)):
+    for path in sorted(path for path in folder.iterdir() if _is_model(path)):
         try:
-            run = run_dir.load_run(folder)
-            if not run.export_path.is_file():
-                raise UserError(f"{run.export_path}: no such file; its training has not finished")
-            runs[folder.name] = run
+            ensemble = load_ensemble(str(path))
+            for run in ensemble.runs:
+                if not run.export_path.is_file():
+                    raise UserError(
+                        f"{run.export_path}: no such file; its training has not finished"
+                    )
+            runs[path.name] = _as_run(ensemble, test_time_shifts)
         except UserError as error:
             log(f"serve.py: left out: {error}")
     if not runs:
@@ -41,3 +68,35 @@ def find_runs(logdir: Path) -> Mapping[str, Run]:
             f"one with --logdir, or train one with python train/train_lenet.py --logdir={logdir}"
         )
     return runs
+
+
+def load_served(run: Run) -> Classifier:
+    """Loads what a model of `find_runs` answers with.
+
+    Args:
+      run: the model.
+
+    Returns:
+      Its classifier.
+
+    Raises:
+      UserError: an exported model is missing, damaged, or of another shape than its run.
+    """
+    if isinstance(run, AveragedRun):
+        return load_averaged(load_ensemble(run.named), run.test_time_shifts)
+    return load_classifier(run)
+
+
+def _is_model(folder: Path) -> bool:
+    return run_dir.exists(folder) or is_ensemble(folder)
+
+
+def _as_run(ensemble: Ensemble, test_time_shifts: int) -> Run:
+    """Returns the run itself where it is one without shifts."""
+    first = ensemble.first
+    if ensemble.is_single and test_time_shifts == 0:
+        return first
+    facts = {field.name: getattr(first, field.name) for field in fields(first)}
+    facts["logdir"] = ensemble.folder or Path(ensemble.name)
+    facts["model"] = "+".join(dict.fromkeys(Path(run.model).stem for run in ensemble.runs))
+    return AveragedRun(**facts, named=ensemble.logdir, test_time_shifts=test_time_shifts)
