@@ -7,11 +7,13 @@ exits with 1 if there is any.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":  # The project's root instead of this folder on the module path.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C amid the imports just ends it.
 
 from absl import flags
 

@@ -7,6 +7,7 @@ it prints is a table, JSON, YAML, or a drawing of the network as SVG or PNG.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 if __name__ == "__main__":  # The project's root instead of this folder, for the imports below.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C amid the imports just ends it.
 
 from absl import flags, logging
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -269,3 +270,25 @@ def test_help_lists_the_flags_and_imports_nothing_heavy(script, tmp_path):
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "absl.flags" in imported  # the list was understood
     assert imported.isdisjoint(HEAVY)
+
+
+SCRIPTS = sorted(
+    path
+    for stage in ROW_OF
+    for path in (ROOT / stage).glob("*.py")
+    if "command_line.run(main" in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_prepare_themselves_before_they_import_anything_of_ours(path):
+    source = path.read_text(encoding="utf-8")
+    head = (
+        'if __name__ == "__main__":  # The project\'s root instead of this folder on the module '
+        "path.\n"
+        "    sys.path[0] = str(Path(__file__).resolve().parents[1])\n"
+        "    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C amid the imports just ends it.\n"
+    )
+    before, _, _ = source.partition(head)
+    assert before != source
+    assert not re.search(r"^(from|import) (absl|numpy|data_prep)", before, re.MULTILINE)
