@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":  # The project's root instead of this folder, for the imports below.
+if __name__ == "__main__":  # The project's root instead of this folder on the module path.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C amid the imports just ends it.
 

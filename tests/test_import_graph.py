@@ -287,7 +287,7 @@ def test_scripts_prepare_themselves_before_they_import_anything_of_ours(path):
         'if __name__ == "__main__":  # The project\'s root instead of this folder on the module '
         "path.\n"
         "    sys.path[0] = str(Path(__file__).resolve().parents[1])\n"
-        "    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C amid the imports just ends it.\n"
+        "    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C amid the imports just ends it."
     )
     before, _, _ = source.partition(head)
     assert before != source
