@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow.compat.v1 as tf1
 
@@ -86,6 +87,7 @@ def evaluate(
     manifest: Manifest,
     splits: Sequence[str],
     batch_size: int,
+    on_batch: Callable[[np.ndarray, np.ndarray], None] | None = None,
 ) -> Evaluation:
     """Streams splits through a checkpoint: every example once, the last batch partial.
 
@@ -96,6 +98,8 @@ def evaluate(
       manifest: its manifest.
       splits: what to evaluate on.
       batch_size: images a batch; the result does not depend on it.
+      on_batch: called with each batch's labels, int64 [n], and probabilities, float32
+        [n, num_classes], in the order of the records.
 
     Returns:
       The evaluation.
@@ -119,6 +123,8 @@ def evaluate(
                 while True:
                     images, truth, probabilities = session.run([batch, updates])[0]
                     metrics.update(images, truth, probabilities)
+                    if on_batch is not None:
+                        on_batch(truth, probabilities)
             except tf.errors.OutOfRangeError:
                 streamed = session.run(values)
     expected = count_examples(manifest, splits)
