@@ -7,6 +7,7 @@ differ in nothing but their seed count as one model. The run folders are only re
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from data_prep.command_line import UserError
 from data_prep.schema import load_manifest
 from data_prep.staging import publish, staging_folder
 from eval.comparison.entries import Entry, load_entries
-from eval.comparison.output import output_folder
+from eval.comparison.output import PAGE_NAME, output_folder
 from model_definition.run_dir import require_same_dataset
 
 
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> None:
         print(json.dumps(document))
     else:
         print(text, end="")
-        print(f"\nwritten to {folder}; next: open {folder / 'report.html'}")
+        print(f"\nwritten to {folder}; next: open {shlex.quote(str(folder / PAGE_NAME))}")
 
 
 def _find_dataset(entries: Sequence[Entry]) -> Path:

@@ -150,7 +150,7 @@ def test_csv_has_plain_numbers_for_models_and_runs():
     assert (solo["runs"], twin["runs"], twin["seed"], runs[1]["seed"]) == ("1", "2", "", "1")
     assert float(twin["accuracy"]) == pytest.approx(3.5 / 6)
     assert float(twin["accuracy_sd"]) == pytest.approx(0.5**0.5 / 6)
-    assert (solo["accuracy_sd"], twin["parameters"]) == ("", "63.0")
+    assert (solo["accuracy_sd"], twin["parameters"]) == ("", "63")
     assert float(solo["accuracy_95_low"]) == pytest.approx(wilson_interval(5, 6)[0])
 
 
@@ -163,6 +163,7 @@ def test_json_is_plain_and_complete():
         "sd": pytest.approx(0.5**0.5 / 6),
     }
     assert solo["accuracy"]["sd"] is None
+    assert (twin["parameters"], twin["model_bytes"]) == (63, 2_000_000)
     assert [run["seed"] for run in twin["runs"]] == [0, 1]
     assert [run["training_seconds"] for run in twin["runs"]] == [10.0, 11.0]
     assert solo["runs"][0]["confusion_matrix"] == [[3, 0, 0], [0, 2, 1], [0, 0, 0]]

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from eval.comparison.comparing import Comparison
-from eval.comparison.grouping import Model
+from eval.comparison.grouping import Model, Spread
 from eval.comparison.measuring import Measured
 from eval.comparison.output import KIND
 from eval.comparison.significance import LEVEL, Difference
-from eval.comparison.table import COLUMNS, Row, make_rows
+from eval.comparison.table import COLUMNS, Column, Row, make_rows
 from eval.comparison.wording import describe_difference, describe_methods, describe_tests
 
 FORMAT_VERSION = 1
@@ -49,11 +49,17 @@ def _describe_model(model: Model, row: Row) -> dict[str, Any]:
         "name": model.name,
         "accuracy_95": list(row.accuracy_95),
         **{
-            column.key: None if spread is None else asdict(spread)
+            column.key: _describe_spread(column, spread)
             for column, spread in zip(COLUMNS, row.spreads, strict=True)
         },
         "runs": [_describe_run(run) for run in model.runs],
     }
+
+
+def _describe_spread(column: Column, spread: Spread | None) -> dict[str, Any] | int | None:
+    if spread is None:
+        return None
+    return asdict(spread) if column.varies else round(spread.mean)
 
 
 def _describe_run(run: Measured) -> dict[str, Any]:

@@ -25,7 +25,8 @@ class Column:
       digits: how it is written for people, as a format.
       unit: stands behind it.
       factor: turns it into that unit.
-      varies: whether the runs of a model differ in it, so that it has a standard deviation.
+      varies: whether the runs of a model differ in it, so that it has a standard deviation; else
+        it is a whole number.
     """
 
     key: str
@@ -169,8 +170,9 @@ def write_csv(rows: Sequence[Row]) -> str:
         kind = "run" if row.is_run else "model"
         cells = [kind, row.name, row.model, row.runs, row.seed, *row.accuracy_95]
         for column, spread in zip(COLUMNS, row.spreads, strict=True):
-            cells.append(None if spread is None else spread.mean)
             if column.varies:
-                cells.append(None if spread is None else spread.sd)
+                cells += [None, None] if spread is None else [spread.mean, spread.sd]
+            else:
+                cells.append(None if spread is None else round(spread.mean))
         writer.writerow(cells)
     return file.getvalue()
