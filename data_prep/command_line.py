@@ -184,6 +184,24 @@ def signals_deferred() -> Iterator[None]:
             signal.raise_signal(arrived[0])
 
 
+@contextmanager
+def native_stderr_hidden() -> Iterator[None]:
+    """Sends to nowhere what LiteRT's C++ code says to stderr when it starts; no setting does.
+
+    Yields:
+      Nothing.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def log(message: str) -> None:
     """Prints one line of progress to stderr, where logs belong."""
     print(message, file=sys.stderr, flush=True)

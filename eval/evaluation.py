@@ -112,6 +112,7 @@ def evaluate(
     splits: Sequence[str],
     batch_size: int,
     test_time_shifts: int = 0,
+    on_batch: Callable[[np.ndarray, np.ndarray], None] | None = None,
 ) -> Evaluation:
     """Streams splits through checkpoints: every example once, the last batch partial.
 
@@ -122,6 +123,8 @@ def evaluate(
       splits: what to evaluate on.
       batch_size: images a batch, their shifted copies included; the result does not depend on it.
       test_time_shifts: averages over every shift of up to so many pixels both ways as well.
+      on_batch: called with each batch's labels, int64 [n], and averaged probabilities, float32
+        [n, num_classes], in the order of the records.
 
     Returns:
       The evaluation.
@@ -136,6 +139,8 @@ def evaluate(
     def count(batch: _Batch) -> None:
         metrics.update(batch.images, batch.labels, batch.probabilities)
         hits[:] += (batch.member_probabilities.argmax(axis=2) == batch.labels).sum(axis=1)
+        if on_batch is not None:
+            on_batch(batch.labels, batch.probabilities)
 
     streamed = _stream(
         members,
@@ -157,50 +162,6 @@ def evaluate(
         # By the shortest text of the float32: 0.9928 rather than 0.9927999973297119.
         **{name: float(str(value)) for name, value in streamed.items()},
     )
-
-
-def predict_split(
-    members: Sequence[Member],
-    *,
-    data_dir: Path,
-    manifest: Manifest,
-    splits: Sequence[str],
-    batch_size: int = 500,
-    test_time_shifts: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Classifies every example of splits, for what is computed of all answers together.
-
-    Args:
-      members: as in `evaluate`.
-      data_dir: a dataset folder that fits the runs.
-      manifest: its manifest.
-      splits: what to classify.
-      batch_size: images a batch; the result does not depend on it.
-      test_time_shifts: as in `evaluate`.
-
-    Returns:
-      The labels, int64 [n], and the averaged probabilities, float32 [n, num_classes], in the order
-      of the records.
-
-    Raises:
-      UserError: a record is damaged, or a checkpoint is of another model.
-    """
-    labels, probabilities = [], []
-
-    def keep(batch: _Batch) -> None:
-        labels.append(batch.labels)
-        probabilities.append(batch.probabilities)
-
-    _stream(
-        members,
-        keep,
-        data_dir=data_dir,
-        manifest=manifest,
-        splits=splits,
-        batch_size=batch_size,
-        test_time_shifts=test_time_shifts,
-    )
-    return np.concatenate(labels), np.concatenate(probabilities)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ NUM_THRESHOLDS = 127  # of the precision-recall curves; TensorBoard's own defaul
 _Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+def wilson_interval(successes: float, n: int) -> tuple[float, float]:
     """Returns the 95 % interval of a share (Wilson 1927), each bound 0 to 1.
 
     Args:
-      successes: how many of the n.
+      successes: how many of the n; as a mean of several counts it need not be whole.
       n: at least 1.
     """
     share = successes / n

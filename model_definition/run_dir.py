@@ -3,6 +3,7 @@
     model.txt                  the architecture as trained
     run.json                   dataset, class names, seed, flags and versions: the `Run` below
     history.json               every validation so far
+    training_time.json         the seconds that its steps took, up to every checkpoint
     checkpoint, model.ckpt-N.* the last checkpoints, with the optimiser's state
     best/                      the best checkpoint on validation, weights alone
     train/ validation/ test/   TensorBoard's event files
@@ -29,6 +30,7 @@ FORMAT_VERSION = 1
 RUN_NAME = "run.json"
 MODEL_NAME = "model.txt"
 HISTORY_NAME = "history.json"
+TRAINING_TIME_NAME = "training_time.json"
 BEST_NAME = "best"
 EXPORT_PATH = Path("export/model.tflite")
 

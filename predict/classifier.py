@@ -6,17 +6,13 @@ them it gives each image a score: how much it is like those that it was trained 
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from data_prep.command_line import UserError
+from data_prep.command_line import UserError, native_stderr_hidden
+from model_definition.exported import export_remedy, read_exported_model
 from model_definition.run_dir import Run
 
 
@@ -72,7 +68,7 @@ class Classifier:
         if found not in (expected, [*expected, scores]):
             raise UserError(
                 f"{run.export_path}: expected a model from {_spell(expected)} as run.json says, "
-                f"found one from {_spell(found)}; {_remedy(run)}"
+                f"found one from {_spell(found)}; {export_remedy(run)}"
             )
         self._run = run
         self._interpreter = interpreter
@@ -107,7 +103,7 @@ class Classifier:
           UserError: the model is damaged, and gives something else than numbers.
         """
         self._interpreter.resize_tensor_input(self._input, images.shape)
-        with _quiet():
+        with native_stderr_hidden():
             self._interpreter.allocate_tensors()
         self._interpreter.set_tensor(self._input, images)
         self._interpreter.invoke()
@@ -115,7 +111,7 @@ class Classifier:
         if not all(np.isfinite(output).all() for output in (probabilities, *scores)):
             raise UserError(
                 f"{self._run.export_path}: damaged, for its probabilities are no finite numbers; "
-                f"{_remedy(self._run)}"
+                f"{export_remedy(self._run)}"
             )
         if self.rejection is None:
             unknown = np.full(len(images), np.nan, np.float32)
@@ -135,52 +131,17 @@ def load_classifier(run: Run) -> Classifier:
     Raises:
       UserError: the model is missing, damaged, or of another shape than the run.
     """
-    path = run.export_path
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; training writes it at its end, so let it finish; {_remedy(run)}"
-        )
-    model = path.read_bytes()
-    digest_path = path.with_name(f"{path.name}.sha256")
-    # Not there beside the models of earlier versions, and where training was killed just then.
-    if digest_path.is_file():
-        expected = digest_path.read_text(encoding="utf-8", errors="replace").partition(" ")[0]
-        if hashlib.sha256(model).hexdigest() != expected:
-            raise UserError(
-                f"{path}: damaged, for its sha256 is not the one in {digest_path.name}; "
-                f"{_remedy(run)}"
-            )
+    model = read_exported_model(run)
     try:
-        with _quiet():
+        with native_stderr_hidden():
             interpreter = Interpreter(model_content=model, num_threads=1)
     except (ValueError, RuntimeError) as error:
         raise UserError(
-            f"{path}: expected a LiteRT model, found a file that cannot be read as one; "
-            f"{_remedy(run)}"
+            f"{run.export_path}: expected a LiteRT model, found a file that cannot be read as one; "
+            f"{export_remedy(run)}"
         ) from error
     return Classifier(interpreter, run)
 
 
-def _remedy(run: Run) -> str:
-    return (
-        f"train_lenet.py --logdir={run.logdir}, with the flags that the run was trained with, "
-        "writes it anew"
-    )
-
-
 def _spell(tensors: list[tuple]) -> str:
     return " to ".join(f"{name} {list(shape)}" for name, *shape in tensors)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Sends to nowhere what LiteRT's C++ code says to stderr when it starts; no setting does."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

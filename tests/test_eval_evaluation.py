@@ -11,7 +11,7 @@ import pytest
 
 from data_prep.command_line import UserError
 from data_prep.schema import Manifest
-from eval.evaluation import Evaluation, evaluate, predict_split
+from eval.evaluation import Evaluation, evaluate
 from model_definition.ensemble import Member
 from model_definition.run_dir import Run
 from tests import eval_fixtures
@@ -223,11 +223,18 @@ def test_a_probability_of_zero_leaves_a_finite_loss(trained, members):
 
 def test_a_split_s_answers_come_in_the_order_of_the_records(trained, members):
     images, labels, probabilities = trained.expect("validation", "test")
-    given = {"data_dir": trained.data_dir, "manifest": trained.manifest, "batch_size": 6}
-    found = predict_split(members[:1], splits=("validation", "test"), **given)
+
+    def answer(**given):
+        batches = []
+        trained.evaluate(
+            splits=("validation", "test"), on_batch=lambda *batch: batches.append(batch), **given
+        )
+        return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+
+    found = answer(members=members[:1])
     np.testing.assert_array_equal(found[0], labels)
     np.testing.assert_allclose(found[1], probabilities, atol=1e-6)
-    shifted = predict_split(members, splits=("validation", "test"), test_time_shifts=1, **given)
+    shifted = answer(members=members, test_time_shifts=1)
     np.testing.assert_allclose(shifted[1], expect_average(trained, images, reach=1), atol=1e-6)
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from data_prep.command_line import UserError
 from model_definition.checkpoints import find_damage, list_checkpoints
 from tests.train_fixtures import make_config, write_dataset, write_model
+from train.clock import TrainingClock
 from train.hooks import CheckpointHook, NanHook, ProgressHook
 from train.loop import train
 from train.validation import History, Score
@@ -123,6 +124,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
             rate=None,
             saver=saver,
             logdir=tmp_path,
+            clock=TrainingClock(tmp_path, start_step=0),
             every_steps=1,
             total_steps=9,
             patience=0,

@@ -18,6 +18,7 @@ import tensorflow.compat.v1 as tf1
 
 from data_prep.command_line import EXIT_INTERRUPTED, UserError, log
 from model_definition.checkpoints import CHECKPOINT_NAME, list_checkpoints
+from train.clock import TrainingClock
 from train.summaries import StepSummaries, scalar_summary
 from train.validation import History, Score, Validator
 
@@ -110,6 +111,7 @@ class CheckpointHook(tf1.train.SessionRunHook):
         rate: tf.Tensor,
         saver: tf1.train.Saver,
         logdir: Path,
+        clock: TrainingClock,
         every_steps: int,
         total_steps: int,
         patience: int,
@@ -125,6 +127,7 @@ class CheckpointHook(tf1.train.SessionRunHook):
           rate: float32 [], the learning rate.
           saver: of all that a resumed run needs.
           logdir: the run folder.
+          clock: keeps the training time of what is saved.
           every_steps: how often to save and validate.
           total_steps: the last step.
           patience: validations without improvement before stopping; 0 for never.
@@ -135,7 +138,7 @@ class CheckpointHook(tf1.train.SessionRunHook):
         """
         self._step, self._rate = step, rate
         self._saver = saver
-        self._logdir = logdir
+        self._logdir, self._clock = logdir, clock
         self._every_steps, self._total_steps = every_steps, total_steps
         self._patience = patience
         self._history, self._validator = history, validator
@@ -175,6 +178,7 @@ class CheckpointHook(tf1.train.SessionRunHook):
         """
         if not session.run(self._all_finite):
             raise diverged("a weight is not finite", self._current_step, rate, self._logdir)
+        self._clock.record(self._current_step)  # First: a checkpoint never lacks its time.
         prefix = str(self._logdir / CHECKPOINT_NAME)
         self._saver.save(session, prefix, self._current_step, write_meta_graph=False)
         self.saved_step = self._current_step

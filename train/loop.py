@@ -24,6 +24,7 @@ from model_definition.litert import export_litert
 from model_definition.model_fn import ModeKeys, ModelParams, model_fn
 from model_definition.run_dir import Run
 from train.calibration import calibrate
+from train.clock import TrainingClock
 from train.config import TrainConfig
 from train.hooks import CheckpointHook, NanHook, ProgressHook, StopOnSignalHook, SummaryHook
 from train.optimizer import TrainStep, build_train_step
@@ -333,11 +334,13 @@ def _make_hooks(
         writers.validation.add_summary(scalar_summary(**facts), score.step)
         writers.validation.flush()
 
+    clock = TrainingClock(job.run.logdir, start_step=job.start_step)
     checkpoints = CheckpointHook(
         step=ops.step,
         rate=ops.learning_rate,
         saver=saver,
         logdir=job.run.logdir,
+        clock=clock,
         every_steps=plan.validation_steps,
         total_steps=plan.total_steps,
         patience=config.patience,
@@ -357,5 +360,5 @@ def _make_hooks(
         pictures_every=plan.validation_steps,
     )
     nan = NanHook(ops.step, ops.loss, ops.learning_rate, job.run.logdir)
-    in_order = [nan, summaries, progress, checkpoints, job.signals]
+    in_order = [clock, nan, summaries, progress, checkpoints, job.signals]
     return _Hooks(in_order, progress, checkpoints)

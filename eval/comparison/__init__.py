@@ -1,0 +1,1 @@
+"""Several runs measured on one split, side by side."""

@@ -1,0 +1,109 @@
+"""The results in words: which differences mean something, and how everything was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from eval.comparison.answers import ComparedSplit
+from eval.comparison.comparing import Comparison
+from eval.comparison.significance import LEVEL, Difference
+
+
+def describe_what(comparison: Comparison) -> str:
+    """Returns what is compared, and on what: `2 models, 3 runs, on mnist, test split, …`."""
+    split = comparison.split
+    return (
+        f"{_count(len(comparison.models), 'model')}, {_count(comparison.num_runs, 'run')}, on "
+        f"{split.manifest.name}, {'+'.join(split.splits)} split, {split.num_examples:,} images"
+    )
+
+
+def describe_difference(difference: Difference) -> str:
+    """Returns what a test says of two models, in words."""
+    better, worse = difference.better.name, difference.worse.name
+    alone = (
+        f"{_count_images(difference.better_alone)} right that the other misreads, "
+        f"{_count_images(difference.worse_alone)} the other way"
+    )
+    points = f"{100 * difference.points:.2f} points"
+    p_value = format_p_value(difference.corrected_p_value)
+    if difference.is_significant:
+        return f"{better} is better than {worse} by {points}: {alone}, {p_value}"
+    return f"{better} and {worse}: no difference is shown ({points}: {alone}, {p_value})"
+
+
+def describe_tests(comparison: Comparison) -> str:
+    """Returns which tests were made; for a single model, that none was."""
+    num_pairs = len(comparison.differences)
+    if not num_pairs:
+        return "All runs are of one configuration: there are no two models to compare."
+    test = "McNemar's exact test"
+    if comparison.num_runs > len(comparison.models):
+        test += ", for models of several runs the permutation test that it is a case of"
+    return (
+        f"Tested on {comparison.split.num_examples:,} images by {test}; p corrected for "
+        f"{_count(num_pairs, 'pair')} (Holm); a difference counts if p < {LEVEL}."
+    )
+
+
+def describe_methods(comparison: Comparison) -> list[str]:
+    """Returns how the numbers came about, and what to mind in reading them, a note each."""
+    split = comparison.split
+    notes = [
+        "Accuracy and errors are those of the checkpoint that was best on validation, every image "
+        "counted once; the interval is Wilson's."
+    ]
+    if comparison.num_runs > len(comparison.models):
+        notes.append(
+            "Runs that differ in nothing but their seed are one model: mean ± standard deviation. "
+            "The interval of a mean says what other images could change, not other seeds. In the "
+            "tests an image counts once, by the share of the runs that read it right."
+        )
+    notes += [
+        "The tests are of these trained networks. How much another seed changes, only several runs "
+        "of a configuration tell. Sources: McNemar 1947, and Dietterich 1998 for classifiers; "
+        "Pitman 1937 for the permutation test; Holm 1979.",
+        "Training time is that of the steps alone, all processes of a run added up. Latency is the "
+        "median for one image at a time in one thread of this machine, by the exported LiteRT "
+        "model, whose size is given; the models take turns.",
+    ]
+    runs = [run for model in comparison.models for run in model.runs]
+    for what, names in (
+        (
+            "the run folder does not tell how long training took",
+            [run.entry.name for run in runs if run.training_seconds is None],
+        ),
+        (
+            "no exported model, so no latency and no size; training writes it at its end, which "
+            "may not have come yet",
+            [run.entry.name for run in runs if run.model_bytes is None],
+        ),
+        (
+            "trained on images of this split, so its numbers here say little about other images",
+            [run.entry.name for run in runs if _trained_on(run.entry.run.config, split)],
+        ),
+    ):
+        if names:
+            notes.append(f"{', '.join(names)}: {what}.")
+    if "test" in split.splits and comparison.differences:
+        notes.append("To choose one of the models, compare them with --split=validation.")
+    return notes
+
+
+def _trained_on(config: Mapping[str, Any], split: ComparedSplit) -> bool:
+    return not set(config.get("train_splits", "").split("+")).isdisjoint(split.splits)
+
+
+def format_p_value(p_value: float) -> str:
+    """Returns `p = 0.0123`, or `p < 0.0001` where it is smaller."""
+    return "p < 0.0001" if p_value < 0.0001 else f"p = {p_value:.4f}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + "s" * (number != 1)
+
+
+def _count_images(number: float) -> str:
+    """Returns a number of images; as a sum of shares it need not be whole."""
+    return f"{number:,.0f}" if number == int(number) else f"{number:,.1f}"
