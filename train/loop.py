@@ -193,6 +193,7 @@ def _build_graph(job: _Job) -> _TrainGraph:
         start_step=job.start_step,
         train_limit=config.train_limit,
         augmentation=config.augmentation,
+        photos=config.augment == "photo",
         cache_mb=config.cache_mb,
     )
     asked = tf.timestamp()
