@@ -50,7 +50,7 @@ def draw_non_digits(
     if not any(len(name) == 1 and name.isalpha() for name in class_names):
         kinds += [_letter, _letter]  # The likeliest thing to stand beside digits counts twice.
     if image_preparation == "mnist":
-        kinds.append(_pair)
+        kinds += [_pair, _half, _intruded]
     drawn = []
     for number in range(num_images):
         kind = number % (len(kinds) + 1)
@@ -253,6 +253,7 @@ def _texture(random: Random, images: np.ndarray) -> Image.Image:
     return paper.point(lambda tone: 255 * (tone > 128)) if random.random() < 0.6 else paper
 
 
+_TRIES = 10  # to draw what not every training image gives
 _KINDS: tuple[Kind, ...] = (_scribble, _strokes, _sign, _polygon, _grid, _blobs, _texture)
 
 
@@ -276,6 +277,40 @@ def _pair(random: Random, images: np.ndarray) -> Image.Image:
     else:
         other.paste(second, (shift, max(1, first.height + gap)))
     return ImageChops.lighter(together, other)
+
+
+def _half(random: Random, images: np.ndarray) -> Image.Image:
+    """One side of a training image that was cut, but no upright stroke, for that may be a 1."""
+    for _ in range(_TRIES):
+        whole = _enlarge(random, images)
+        half = _cut(random, whole, random.uniform(0.35, 0.65))[random.integers(2)]
+        box = half.getbbox()
+        if box is not None and box[2] - box[0] > 0.35 * (box[3] - box[1]):
+            return half
+    return _pair(random, images)
+
+
+def _intruded(random: Random, images: np.ndarray) -> Image.Image:
+    """A training image with a part of its neighbour, as a cut at a wrong place leaves it."""
+    image, neighbour = _enlarge(random, images), _enlarge(random, images)
+    left, right = _cut(random, neighbour, random.uniform(0.2, 0.8))
+    first, second = (image, left) if random.random() < 0.5 else (right, image)
+    together, other = (Image.new("L", (2 * SIDE, 2 * SIDE)) for _ in range(2))
+    together.paste(first, (0, 0))
+    together = together.crop(together.getbbox())
+    other.paste(second, (together.width + int(random.integers(-4, 2)), int(random.integers(0, 6))))
+    canvas = Image.new("L", other.size)
+    canvas.paste(together, (0, 0))
+    return ImageChops.lighter(canvas, other)
+
+
+def _cut(random: Random, paper: Image.Image, share: float) -> tuple[Image.Image, Image.Image]:
+    """Cuts paper from top to bottom, a little aslant, at a share of its width; returns both."""
+    lean, place = random.normal(0, 0.15) * paper.height, share * paper.width
+    side = Image.new("L", paper.size)
+    corners = [(0, 0), (place + lean, 0), (place - lean, paper.height), (0, paper.height)]
+    ImageDraw.Draw(side).polygon(corners, 255)
+    return ImageChops.darker(paper, side), ImageChops.darker(paper, ImageChops.invert(side))
 
 
 def _mosaic(random: Random, images: np.ndarray) -> np.ndarray:

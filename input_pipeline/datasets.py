@@ -18,6 +18,7 @@ import tensorflow as tf
 from data_prep.command_line import log
 from data_prep.schema import Manifest
 from input_pipeline.augment import Augmentation, augment
+from input_pipeline.photo import photograph
 from input_pipeline.preprocess import normalize
 from input_pipeline.records import (
     count_examples,
@@ -42,6 +43,7 @@ def make_train_dataset(
     start_step: int = 0,
     kept: np.ndarray | None = None,
     augmentation: Augmentation | None = None,
+    photos: bool = False,
     cache_mb: int = DEFAULT_CACHE_MB,
     num_workers: int = 1,
     worker_index: int = 0,
@@ -61,6 +63,7 @@ def make_train_dataset(
       start_step: the number of batches that were already consumed.
       kept: bool [n], which of the splits' n examples to train on; None for all.
       augmentation: how to distort images; None for not at all.
+      photos: whether to distort them as photographing would, after that.
       cache_mb: memory for the images, in MB of 10**6 bytes.
       num_workers: over how many workers each step's images are divided.
       worker_index: which of them this is, from 0.
@@ -95,9 +98,11 @@ def make_train_dataset(
     def finish(step: tf.Tensor, examples: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         images, labels = examples
         images = tf.ensure_shape(images, [batch_size, *manifest.image_shape])
+        noise = tf.stack([tf.constant(seed, tf.int64), step * num_workers + worker_index])
         if augmentation:
-            noise = tf.stack([tf.constant(seed, tf.int64), step * num_workers + worker_index])
             images = augment(tf.cast(images, tf.float32), augmentation, noise)
+        if photos:
+            images = photograph(tf.cast(images, tf.float32), noise)
         return normalize(images), tf.ensure_shape(labels, [batch_size])
 
     return tf.data.Dataset.zip((steps, batches)).map(finish, num_parallel_calls=2).prefetch(4)

@@ -28,8 +28,9 @@ def photograph(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     Returns:
       float32 of the same shape, 0 to 255.
     """
-    ink = augment(images, _GEOMETRY, seed) / 255.0
-    seeds = [seed + tf.constant([0, part << 40], tf.int64) for part in (1, 2)]
+    # None of them is the seed itself, which may have distorted the images before.
+    seeds = [seed + tf.constant([0, part << 40], tf.int64) for part in (1, 2, 3)]
+    ink = augment(images, _GEOMETRY, seeds[2]) / 255.0
     draws = tf.random.stateless_uniform([4, tf.shape(images)[0], 1, 1, 1], seeds[0])
     weight, softness, hardness, noisiness = tf.unstack(draws)
     thick = tf.nn.max_pool2d(ink, 3, 1, "SAME")

@@ -13,13 +13,21 @@ from PIL import Image
 
 from data_prep.command_line import UserError
 from predict.page import morphology
+from predict.page.division import Span, divide, find_chains, is_narrow, is_too_wide
 from predict.page.ink import Ink, find_ink, measure_tone
 from predict.page.lines import find_lines
 from predict.page.median import median
-from predict.page.mnist_form import fit, take_whole
-from predict.page.pieces import Pieces, drop_cuttings, drop_dashes, drop_specks, join, measure
+from predict.page.mnist_form import fit, resize, take_whole
+from predict.page.pieces import (
+    Pieces,
+    drop_cuttings,
+    drop_dashes,
+    drop_specks,
+    join,
+    measure,
+    typical_height,
+)
 from predict.page.strokes import drop_shadows, find_strokes
-from predict.page.touching import split
 
 Box = tuple[int, int, int, int]  # x, y, width, height in pixels
 
@@ -33,6 +41,8 @@ _FAINT = 0.08
 _NOISE_REACH, _FAINTEST_STROKE = 4, 0.3
 # How far a stroke's soft edge reaches, as a share of the digit's size, and at least in pixels.
 _SOFT_EDGE, _SOFT_PIXELS = 0.1, 2
+# Ink is divided at so many pixels of height, three times what the network reads.
+_DIVIDED_HEIGHT = 60
 
 
 class NoInkError(UserError):
@@ -54,9 +64,82 @@ class Digit:
     line: int = 0
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a digit is, or several that stand so close that ink alone may not tell them apart.
+
+    Attributes:
+      digits: as ink alone tells them apart, from left to right.
+      strokes: its ink, to divide it in other ways; None where there is no other.
+    """
+
+    digits: tuple[Digit, ...]
+    strokes: Strokes | None = None
+
+    def divide(self) -> tuple[dict[Span, Digit], tuple[Span, ...]]:
+        """Divides its ink in every way that could be.
+
+        Returns:
+          The digit that each run of parts is if it is one, and the runs that `digits` are.
+        """
+        first = self.digits[0]
+        if self.strokes is None:
+            return {(0, 1): first}, ((0, 1),)
+        return self.strokes.divide(first.image.shape, first.line)
+
+
+@dataclass(frozen=True)
+class Strokes:
+    """The ink of a place, small and apart from the picture.
+
+    Attributes:
+      ink: uint8 [height, width], 255 where it is full.
+      pieces: uint8 [height, width], its pieces numbered from 1 on, from left to right; 0 is paper.
+      corner: x and y of its first pixel, in pixels of the picture.
+      scale: pixels of the picture that one of its own is wide and high.
+    """
+
+    ink: np.ndarray
+    pieces: np.ndarray
+    corner: tuple[int, int]
+    scale: float
+
+    def divide(
+        self, image_shape: tuple[int, ...], line: int
+    ) -> tuple[dict[Span, Digit], tuple[Span, ...]]:
+        """Divides it; see `Place.divide`."""
+        division = divide(self.ink, self.pieces)
+        digits = {}
+        for start, end in division.spans:
+            own = (division.parts > start) & (division.parts <= end)
+            ink = np.where(own, self.ink, 0)
+            drawn = ink > _FAINT * 255
+            rows, columns = (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
+            inside = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            x, y = (
+                corner + round(first * self.scale)
+                for corner, first in zip(self.corner, (columns[0], rows[0]), strict=True)
+            )
+            width, height = (round((np.ptp(places) + 1) * self.scale) for places in (columns, rows))
+            image = fit(ink[inside].astype(np.float32), image_shape)
+            digits[start, end] = Digit((x, y, width, height), image, line)
+        return digits, division.usual
+
+
 def find_digits(
     pixels: np.ndarray, image_shape: tuple[int, int, int], image_preparation: str
 ) -> list[Digit]:
+    """Finds the digits in a picture, as ink alone tells them apart; see `find_places`."""
+    return [
+        digit
+        for place in find_places(pixels, image_shape, image_preparation)
+        for digit in place.digits
+    ]
+
+
+def find_places(
+    pixels: np.ndarray, image_shape: tuple[int, int, int], image_preparation: str
+) -> list[Place]:
     """Finds the digits in a picture and brings them to the form of the training images.
 
     Args:
@@ -66,7 +149,7 @@ def find_digits(
         fits it and centres it; `resize` scales the whole picture to fit.
 
     Returns:
-      The digits in reading order.
+      The places of digits, in reading order.
 
     Raises:
       NoInkError: nothing stands out from the background as strokes do.
@@ -74,7 +157,7 @@ def find_digits(
     """
     if image_preparation == "resize":
         box = (0, 0, pixels.shape[1], pixels.shape[0])
-        return [Digit(box, take_whole(pixels, image_shape), 0)]
+        return [Place((Digit(box, take_whole(pixels, image_shape), 0),))]
     if image_preparation != "mnist":
         raise ValueError(f"unknown image preparation {image_preparation!r}")
     factor = -(-max(pixels.shape) // _ANALYSED_SIDE)
@@ -82,30 +165,61 @@ def find_digits(
     ink = find_ink(reduced)
     # A picture no larger than the frame, such as one of MNIST's, has no room for two.
     is_one_digit = max(pixels.shape[:2]) <= max(image_shape[:2])
-    pieces = find_pieces(ink, is_one_digit)
+    pieces = _find_pieces(ink, is_one_digit)
     if not pieces.areas.size:
         raise NoInkError(_describe_lack(ink))
+    taken = [_take_ink(pixels, factor, ink, pieces, index) for index in range(pieces.areas.size)]
+    if is_one_digit:
+        return [Place((Digit(taken[0][0], fit(taken[0][1], image_shape)),))]
+    chains = find_chains(pieces.boxes, typical_height(pieces))
+    around = [pieces.boxes[chain] for chain in chains]
+    boxes = np.array([[*box[:, :2].min(axis=0), *box[:, 2:].max(axis=0)] for box in around])
     return [
-        Digit(*_take_digit(pixels, factor, ink, pieces, index, image_shape), line)
-        for line, indices in enumerate(find_lines(pieces.boxes))
+        _make_place([taken[piece] for piece in chains[index]], image_shape, line)
+        for line, indices in enumerate(find_lines(boxes))
         for index in indices
     ]
 
 
-def find_pieces(ink: Ink, is_one_digit: bool = False) -> Pieces:
-    """Finds the pieces of ink that are digits by their size.
+def _find_pieces(ink: Ink, is_one_digit: bool) -> Pieces:
+    """Finds the pieces of ink that are digits by their size, in no order.
 
     Args:
       ink: of a picture.
       is_one_digit: the pieces are all of one digit.
-
-    Returns:
-      A piece a digit, in no order.
     """
     pieces = drop_shadows(drop_specks(drop_cuttings(find_strokes(ink))), ink)
     if is_one_digit:
         return measure((pieces.numbers > 0).astype(np.int32), ink.strength)
-    return split(drop_dashes(join(pieces, ink.strength)), ink.strength)
+    return drop_dashes(join(pieces, ink.strength))
+
+
+def _make_place(
+    taken: list[tuple[Box, np.ndarray]], image_shape: tuple[int, int, int], line: int
+) -> Place:
+    """Makes a place of its pieces' boxes and ink, from left to right."""
+    whole = tuple(Digit(box, fit(ink, image_shape), line) for box, ink in taken)
+    if len(taken) == 1 and is_narrow(taken[0][0][3], taken[0][0][2]):
+        return Place(whole)
+    left, top = (min(box[axis] for box, _ in taken) for axis in (0, 1))
+    right, bottom = (max(box[axis] + box[axis + 2] for box, _ in taken) for axis in (0, 1))
+    scale = max(1.0, (bottom - top) / _DIVIDED_HEIGHT)
+    shape = round((bottom - top) / scale) + 1, round((right - left) / scale) + 1
+    drawn, pieces = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    for number, ((x, y, width, height), ink) in enumerate(taken, start=1):
+        rows, columns = (max(1, round(side / scale)) for side in (height, width))
+        down, across = round((y - top) / scale), round((x - left) / scale)
+        area = np.s_[down : down + rows, across : across + columns]
+        own = resize(ink, rows, columns)[: shape[0] - down, : shape[1] - across]
+        own = np.rint(255 * np.clip(own, 0, 1)).astype(np.uint8)
+        pieces[area][own > drawn[area]] = number
+        drawn[area] = np.maximum(drawn[area], own)
+    strokes = Strokes(drawn, pieces, (left, top), scale)
+    if any(is_too_wide(box[3], box[2]) for box, _ in taken):
+        digits, usual = strokes.divide(image_shape, line)
+        if len(usual) > len(taken):
+            return Place(tuple(digits[span] for span in usual), strokes)
+    return Place(whole, strokes)
 
 
 def _describe_lack(ink: Ink) -> str:
@@ -118,15 +232,10 @@ def _describe_lack(ink: Ink) -> str:
     )
 
 
-def _take_digit(
-    pixels: np.ndarray,
-    factor: int,
-    ink: Ink,
-    pieces: Pieces,
-    index: int,
-    image_shape: tuple[int, int, int],
+def _take_ink(
+    pixels: np.ndarray, factor: int, ink: Ink, pieces: Pieces, index: int
 ) -> tuple[Box, np.ndarray]:
-    """Takes a digit out of the picture.
+    """Takes a piece out of the picture.
 
     Args:
       pixels: uint8 [height, width, 3], the picture.
@@ -134,10 +243,9 @@ def _take_digit(
       ink: the analysis.
       pieces: of the analysis.
       index: of the piece.
-      image_shape: height, width and channels that the network reads.
 
     Returns:
-      Its box in pixels of the picture, and its image: uint8 [*image_shape].
+      Its box in pixels of the picture, and its ink: float32 [height, width], 1 where it is full.
     """
     top, left, bottom, right = (int(side) for side in pieces.boxes[index])
     side = max(bottom - top, right - left)
@@ -184,7 +292,7 @@ def _take_digit(
         (top + rows[-1] + 1) * factor,
         pixels,
     )
-    return box, fit(np.where(near, share, np.float32(0))[inside], image_shape)
+    return box, np.where(near, share, np.float32(0))[inside]
 
 
 def _clip_box(left: int, top: int, right: int, bottom: int, pixels: np.ndarray) -> Box:

@@ -18,7 +18,7 @@ import numpy as np
 from data_prep.command_line import UserError
 from model_definition.run_dir import Run
 from predict.classifier import Classifier
-from predict.digits import Digit
+from predict.digits import Place
 from predict.image_source import FetchLimits, decode_image, is_remote, load_bytes
 from predict.reader import Reading, find_in, judge_digits
 
@@ -75,10 +75,10 @@ def answer_all(
     """
     found = _find_all(urls, run, allow_private_urls, keep_pixels)
     for batch in _in_batches(found):
-        to_judge = [one.digits for one in batch if one.digits]
+        to_judge = [one.places for one in batch if one.places]
         readings = iter(judge_digits(to_judge, run, classifier))
         for one in batch:
-            yield _answer(one, next(readings) if one.digits else None)
+            yield _answer(one, next(readings) if one.places else None)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class _Found:
     """A picture's digits before the network has seen them; none where there is an error."""
 
     url: str
-    digits: list[Digit]
+    places: list[Place]
     error: str | None
     pixels: np.ndarray | None
 
@@ -98,11 +98,11 @@ def _find_all(
     for url, load in zip(urls, _load_ahead(urls, allow_private_urls, limits), strict=True):
         try:
             pixels = decode_image(load(), limits)
-            digits = find_in(pixels, run)
+            places = find_in(pixels, run)
         except UserError as error:
             yield _Found(url, [], str(error), None)
         else:
-            yield _Found(url, digits, None, pixels if keep_pixels else None)
+            yield _Found(url, places, None, pixels if keep_pixels else None)
 
 
 def _load_ahead(
@@ -145,7 +145,7 @@ def _in_batches(found: Iterator[_Found]) -> Iterator[list[_Found]]:
     batch: list[_Found] = []
     for one in found:
         batch.append(one)
-        num_digits = sum(len(one.digits) for one in batch)
+        num_digits = sum(len(place.digits) for one in batch for place in one.places)
         num_pixels = sum(one.pixels.size // 3 for one in batch if one.pixels is not None)
         is_full = len(batch) == _NUM_PICTURES or num_digits >= _NUM_DIGITS
         if is_full or num_pixels >= _NUM_PIXELS:

@@ -5,7 +5,8 @@ The one way from pixels to answers that the command line, the server and the ben
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +15,16 @@ import numpy as np
 from data_prep.command_line import UserError
 from model_definition.run_dir import Run
 from predict.classifier import Classifier
-from predict.digits import Box, Digit, find_digits
+from predict.digits import Box, Digit, Place, find_places
+from predict.page.division import Span
 
+# From this score on nothing speaks against a digit, in nats; one in ten has less.
+_SURE = 6.0
+# What speaks against a run of parts that ink alone does not speak for, and against each height by
+# which a digit is wider than high: few digits are, but most of what is two.
+_UNUSUAL, _WIDER_THAN_HIGH = 1.0, 8.0
+# A picture with more places that the network is not sure of is not of digits.
+_MOST_UNSURE = 100
 _BATCH_SIZE = 256  # images: more at a time are no faster, and a picture of noise may have many
 
 
@@ -116,7 +125,7 @@ def read_images(
     Raises:
       UserError: the model is damaged.
     """
-    found: list[list[Digit] | UserError] = []
+    found: list[list[Place] | UserError] = []
     for pixels in pictures:
         try:
             found.append(find_in(pixels, run))
@@ -126,7 +135,7 @@ def read_images(
     return [next(readings) if isinstance(one, list) else one for one in found]
 
 
-def find_in(pixels: np.ndarray, run: Run) -> list[Digit]:
+def find_in(pixels: np.ndarray, run: Run) -> list[Place]:
     """Finds a picture's digits and prepares them as the run's training images were.
 
     Args:
@@ -134,21 +143,24 @@ def find_in(pixels: np.ndarray, run: Run) -> list[Digit]:
       run: how pictures are prepared.
 
     Returns:
-      At least one digit, in reading order.
+      At least one place, in reading order.
 
     Raises:
       NoInkError: nothing on it could be a digit.
     """
-    return find_digits(pixels, run.image_shape, run.image_preparation)
+    return find_places(pixels, run.image_shape, run.image_preparation)
 
 
 def judge_digits(
-    found: Sequence[Sequence[Digit]], run: Run, classifier: Classifier
+    found: Sequence[Sequence[Place]], run: Run, classifier: Classifier
 ) -> list[Reading]:
     """Reads the digits that were found on several pictures, in as few batches as possible.
 
+    Where the network is not sure that something is a digit, it may be two that touch, or a part of
+    one: what it would be otherwise divided is looked at too, and the most likely division taken.
+
     Args:
-      found: each picture's digits, from `find_in`.
+      found: each picture's places, from `find_in`.
       run: the classes' names.
       classifier: the run's model.
 
@@ -158,27 +170,89 @@ def judge_digits(
     Raises:
       UserError: the model is damaged.
     """
-    answers = _classify([digit.image for digits in found for digit in digits], classifier)
+    digits = [digit for places in found for place in places for digit in place.digits]
+    answers = _read(digits, run, classifier)
+    read = [[[next(answers) for _ in place.digits] for place in places] for places in found]
+    _divide_unsure(found, read, run, classifier)
     readings = []
-    for digits in found:
-        read = []
-        for digit in digits:
-            probabilities, score, is_digit = next(answers)
-            label = int(probabilities.argmax())
-            read.append(
-                ReadDigit(
-                    box=digit.box,
-                    line=digit.line,
-                    digit=label,
-                    class_name=run.class_names[label],
-                    probabilities=tuple(probabilities.tolist()),
-                    score=None if classifier.rejection is None else float(score),
-                    is_digit=bool(is_digit),
-                    image=digit.image,
-                )
-            )
-        readings.append(Reading(_join(read), tuple(read)))
+    for page in read:
+        regions = tuple(digit for place in page for digit in place)
+        readings.append(Reading(_join(regions), regions))
     return readings
+
+
+def _divide_unsure(
+    found: Sequence[Sequence[Place]],
+    read: list[list[list[ReadDigit]]],
+    run: Run,
+    classifier: Classifier,
+) -> None:
+    """Puts better divisions in the place of those that the network is not sure of, in `read`."""
+    unsure = []
+    for places, page in zip(found, read, strict=True):
+        here = [
+            (place, page, index)
+            for index, place in enumerate(places)
+            if place.strokes is not None and any(_is_unsure(digit) for digit in page[index])
+        ]
+        if len(here) <= _MOST_UNSURE:
+            unsure += here
+    divided = [place.divide() for place, _, _ in unsure]
+    candidates = [digit for digits, _ in divided if len(digits) > 1 for digit in digits.values()]
+    answers = _read(candidates, run, classifier)
+    for (_, page, index), (digits, usual) in zip(unsure, divided, strict=True):
+        if len(digits) > 1:
+            judged = {span: next(answers) for span in digits}
+            chosen = _choose_division(judged, usual)
+            if chosen != usual:
+                page[index] = [judged[span] for span in chosen]
+
+
+def _is_unsure(digit: ReadDigit) -> bool:
+    return digit.score is not None and digit.score < _SURE
+
+
+def _choose_division(judged: Mapping[Span, ReadDigit], usual: tuple[Span, ...]) -> tuple[Span, ...]:
+    """Chooses the runs of parts that are digits: the cheapest way from the first to the last part.
+
+    Args:
+      judged: each run, and what the network says of it.
+      usual: the runs that ink alone speaks for.
+    """
+    best: dict[int, tuple[float, tuple[Span, ...]]] = {0: (0.0, ())}
+    for span in sorted(judged, key=lambda span: (span[1], span[0])):
+        start, end = span
+        if start in best:  # All ways to there are known, for their runs end before this one.
+            cost, before = best[start]
+            cost += _cost(judged[span]) + (0.0 if span in usual else _UNUSUAL)
+            if end not in best or cost < best[end][0]:
+                best[end] = (cost, (*before, span))
+    return best[max(end for _, end in judged)][1]
+
+
+def _cost(digit: ReadDigit) -> float:
+    """Returns what speaks against a digit, in nats: its score, its label, and its width."""
+    assert digit.score is not None, "without scores nothing is unsure"
+    wider = max(0.0, digit.box[2] / digit.box[3] - 1)
+    unsure = max(0.0, _SURE - digit.score) - math.log(max(digit.probability, 1e-9))
+    return unsure + _WIDER_THAN_HIGH * wider
+
+
+def _read(digits: Sequence[Digit], run: Run, classifier: Classifier) -> Iterator[ReadDigit]:
+    """Gives what the network says of each digit."""
+    answers = _classify([digit.image for digit in digits], classifier)
+    for digit, (probabilities, score, is_digit) in zip(digits, answers, strict=True):
+        label = int(probabilities.argmax())
+        yield ReadDigit(
+            box=digit.box,
+            line=digit.line,
+            digit=label,
+            class_name=run.class_names[label],
+            probabilities=tuple(probabilities.tolist()),
+            score=None if classifier.rejection is None else float(score),
+            is_digit=bool(is_digit),
+            image=digit.image,
+        )
 
 
 def _classify(

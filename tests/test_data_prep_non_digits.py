@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from data_prep import non_digits
 from data_prep.non_digits import draw_non_digits, prepare
@@ -64,6 +64,27 @@ def test_letters_are_drawn_only_where_no_class_is_one(monkeypatch, names, writte
     monkeypatch.setattr(non_digits, "write", write)
     draw(names=names)
     assert bool(letters) == written
+
+
+@pytest.mark.parametrize("kind", [non_digits._half, non_digits._intruded, non_digits._pair])
+def test_what_cuts_leave_is_drawn_from_any_images(kind):
+    bar, blank = np.zeros((28, 28, 1), np.uint8), np.zeros((28, 28, 1), np.uint8)
+    bar[4:24, 13:15] = 255
+    for images in (bar[None], blank[None]):
+        paper = kind(np.random.default_rng(0), images)
+        assert (paper.getbbox() is None) == (not images.any())
+
+
+def test_half_is_a_side_of_an_image_and_no_stroke_alone():
+    ring = Image.new("L", (28, 28))
+    ImageDraw.Draw(ring).ellipse((5, 4, 23, 24), outline=255, width=3)
+    images = np.asarray(ring)[None, :, :, None]
+    whole = np.count_nonzero(np.asarray(non_digits._enlarge(np.random.default_rng(0), images)))
+    for seed in range(20):
+        half = np.asarray(non_digits._half(np.random.default_rng(seed), images))
+        assert 0.2 * whole < np.count_nonzero(half) < 0.8 * whole
+        rows, columns = np.nonzero(half)
+        assert np.ptp(columns) + 1 > 0.35 * (np.ptp(rows) + 1)
 
 
 def test_mosaics_are_made_of_the_images_given():

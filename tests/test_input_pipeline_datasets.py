@@ -91,9 +91,10 @@ def test_seed_decides_the_order(data, memory):
         {},
         {"augmentation": Augmentation(shift=0.1, rotation=20, elastic=5)},
         {"kept": np.arange(N) < 20},
+        {"photos": True},
         {"batch_size": 4, "num_workers": 2, "worker_index": 1},
     ],
-    ids=["plain", "augmented", "limited", "second worker"],
+    ids=["plain", "augmented", "limited", "photos", "second worker"],
 )
 def test_starting_at_a_step_equals_skipping_the_steps_before_it(data, memory, options):
     options = {**memory, **options}
@@ -126,6 +127,16 @@ def test_workers_distort_their_images_differently(tmp_path):
         for index in range(2)
     )
     assert not np.array_equal(first, second)
+
+
+def test_photos_are_of_what_is_augmented(data):
+    (plain, labels), *_ = take(data, 1)
+    (photos, same), *_ = take(data, 1, photos=True)
+    (both, _), *_ = take(data, 1, photos=True, augmentation=Augmentation(rotation=90))
+    np.testing.assert_array_equal(labels, same)
+    for one, other in ((plain, photos), (photos, both)):
+        assert one.shape == other.shape and (one != other).any(axis=(1, 2, 3)).all()
+    assert photos.min() >= 0 and photos.max() <= 1
 
 
 @MEMORIES

@@ -95,18 +95,18 @@ def test_features_are_of_the_whole_image():
     np.testing.assert_allclose(found, np.concatenate(expected, axis=1))
 
 
-def test_threshold_rejects_no_more_than_one_in_a_hundred():
+def test_threshold_rejects_no_more_than_one_in_two_hundred():
     scores = np.arange(1000.0)
-    assert choose_threshold(scores, np.full(50, 9.5)) == 10
-    assert choose_threshold(scores, np.full(50, 10.5)) == 0
+    assert choose_threshold(scores, np.full(50, 4.5)) == 5
+    assert choose_threshold(scores, np.full(50, 5.5)) == 0
 
 
 def test_threshold_rejects_none_for_nothing():
     assert choose_threshold(np.arange(10.0, 1010.0), np.arange(-50.0, 0.0)) == 10
 
 
-def test_threshold_weighs_digits_ten_times():
+def test_threshold_weighs_digits_thirty_times():
     scores = np.arange(1000.0)
-    # To reject three digits, that is 0.3 % and weighs 3 %, is worth 4 % of the others, not 2 %.
-    assert choose_threshold(scores, np.r_[np.full(4, 2.5), np.full(96, -1.0)]) == 3
-    assert choose_threshold(scores, np.r_[np.full(2, 2.5), np.full(98, -1.0)]) == 0
+    # To reject three digits, that is 0.3 % and weighs 9 %, is worth 10 % of the others, not 8 %.
+    assert choose_threshold(scores, np.r_[np.full(10, 2.5), np.full(90, -1.0)]) == 3
+    assert choose_threshold(scores, np.r_[np.full(8, 2.5), np.full(92, -1.0)]) == 0

@@ -16,6 +16,7 @@ from model_definition.architecture import parse_model_set
 OPTIMIZERS = ("adam", "momentum", "sgd", "rmsprop")
 SCHEDULES = ("one_cycle", "cosine", "exponential", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16")
+AUGMENTS = ("none", "photo")
 
 # A run may be taken up again with other values of these: they do not change what a step does. Of
 # the model it is the text that counts, its named values filled in, not where it is read from.
@@ -59,6 +60,7 @@ class TrainConfig:
     cache_mb: int = 1024  # images up to this size stay in memory
     seed: int = 0  # weights, order, dropout and distortions
     precision: str = "auto"  # one of PRECISIONS
+    augment: str = "none"  # one of AUGMENTS: photo does what cameras and the finding of ink do
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -107,7 +109,12 @@ class TrainConfig:
         return {**asdict(self), "model_set": dict(self.model_set)}
 
 
-CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": PRECISIONS}
+CHOICES = {
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "precision": PRECISIONS,
+    "augment": AUGMENTS,
+}
 _RANGES = (
     ("train_limit", 1, 2**63, "a whole number, at least 1"),
     ("batch_size", 1, 100_001, "a whole number from 1 to 100000"),

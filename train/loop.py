@@ -201,6 +201,7 @@ def _build_graph(job: _Job) -> _TrainGraph:
         start_step=job.start_step,
         kept=plan.training.kept,
         augmentation=config.augmentation,
+        photos=config.augment == "photo",
         cache_mb=config.cache_mb,
     )
     asked = tf.timestamp()

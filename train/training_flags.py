@@ -41,6 +41,7 @@ HELP = {
     "cache_mb": "Images up to this size (MB) stay in memory.",
     "seed": "Decides weights, order, dropout and distortions.",
     "precision": "Arithmetic of training; auto takes bfloat16 where the processor has it.",
+    "augment": "Augmentation: photo does what photographing a digit does to it.",
     "shift": "Augmentation: largest shift, a share of the side.",
     "rotation": "Augmentation: largest rotation, in degrees.",
     "zoom": "Augmentation: largest change of scale, a share.",

@@ -17,7 +17,7 @@ from predict.page.median import median
 _DIGIT_SHARE = 20 / 28
 
 
-def fit(ink: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
+def fit(ink: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
     """Fits ink into the middle 20/28 of the frame and centres it by mass, as MNIST was made.
 
     Args:
@@ -32,8 +32,7 @@ def fit(ink: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
         round(height * _DIGIT_SHARE) / ink.shape[0], round(width * _DIGIT_SHARE) / ink.shape[1]
     )
     rows, columns = (max(1, round(side * scale)) for side in ink.shape)
-    digit = _resampling(ink.shape[0], rows) @ ink @ _resampling(ink.shape[1], columns).T
-    digit = np.clip(digit, 0, None)
+    digit = np.clip(resize(ink, rows, columns), 0, None)
     down = digit.sum(axis=1) @ np.arange(rows) / digit.sum()
     across = digit.sum(axis=0) @ np.arange(columns) / digit.sum()
     # MNIST's centres of mass are at (14, 14), counted from the first pixel's middle.
@@ -42,6 +41,11 @@ def fit(ink: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
     frame = np.zeros((height, width), np.uint8)
     frame[top : top + rows, left : left + columns] = np.round(digit * (255 / digit.max()))
     return np.repeat(frame[:, :, None], channels, axis=2)
+
+
+def resize(ink: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Returns ink, float32 [height, width], at another size: float32 [rows, columns]."""
+    return _resampling(ink.shape[0], rows) @ ink @ _resampling(ink.shape[1], columns).T
 
 
 def take_whole(pixels: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:

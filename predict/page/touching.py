@@ -1,114 +1,124 @@
-"""Splits digits that touch, where it is clear that there are two and where to cut.
+"""Finds where digits that touch can be cut apart.
 
-The cut is the way from top to bottom that crosses least ink. It is clear where that way crosses a
-single stroke about as thick as the pen is, and what lies on both sides is as high as a digit.
+A cut is a way from top to bottom that crosses little ink. It is clear where that way crosses a
+single stroke about as thick as the pen is; elsewhere it is but a possibility.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from predict.page import morphology
-from predict.page.pieces import Pieces, measure, typical_height
 
-# A piece that is so many times as wide as high is looked at; without so many others to compare it
-# with, it must be wider.
-_WIDE, _SEVERAL, _WIDE_ALONE = 1.4, 3, 1.5
-# It is also at least so wide, of the writing's height.
-_WIDTH = 0.85
-# Cuts are sought within bands so wide to both sides, of the piece's height.
-_BAND = 0.25
-# A cut goes through at most so many pen widths; each side has these shares of the piece's height.
-_PEN_WIDTHS, _LEAST_HEIGHT, _LEAST_WIDTH = 2.2, 0.7, 0.25
-# What is wider than any digit may also touch in two places, or side by side: so many times as wide
-# as high, with a cut through so much of the height.
-_TOO_WIDE, _LONGEST_CUT = 1.5, 0.45
+# Going aside costs so much of a pixel of ink, so that of equal ways the straightest is taken.
+_ASIDE = 0.02
+# Cuts are so far apart and from the ends, of the piece's height, and go through so much of it.
+_APART, _FROM_END, _LONGEST = 0.12, 0.12, 0.6
+# A clear cut goes through at most so many pen widths.
+_PEN_WIDTHS = 2.2
+# Of two crossed strokes, one that goes through less than this share of the height will do where
+# there must be a cut.
+_LONGEST_NEEDED = 0.45
+_MOST = 8  # cuts of a piece; what has more is no number
 
 
-def split(pieces: Pieces, strength: np.ndarray) -> Pieces:
-    """Splits each piece that is clearly several digits.
+@dataclass(frozen=True)
+class Cut:
+    """A cut through a piece.
+
+    Attributes:
+      columns: int [height], the first column right of it in each row.
+      length: how many pixels of ink it crosses.
+      is_clear: it crosses one stroke only.
+      is_short: it crosses no more than two, and little of the height.
+    """
+
+    columns: np.ndarray
+    length: int
+    is_clear: bool
+    is_short: bool
+
+
+def find_cuts(mask: np.ndarray) -> list[Cut]:
+    """Finds the cuts of a piece.
 
     Args:
-      pieces: of the page.
-      strength: float32 [height, width].
+      mask: bool [height, width], the piece.
+
+    Returns:
+      The cuts from left to right.
     """
-    if not pieces.areas.size:
-        return pieces
-    numbers, height = pieces.numbers.copy(), typical_height(pieces)
-    wide = _WIDE if pieces.areas.size >= _SEVERAL else _WIDE_ALONE
-    is_wide = (pieces.widths > wide * pieces.heights) & (pieces.widths > _WIDTH * height)
-    waiting = [int(index) + 1 for index in np.flatnonzero(is_wide)]
-    next_number = int(pieces.areas.size) + 1
-    boxes = {number: tuple(pieces.boxes[number - 1]) for number in waiting}
-    while waiting:
-        number = waiting.pop()
-        top, left, bottom, right = boxes[number]
-        part = numbers[top:bottom, left:right]
-        right_side = _cut(part == number)
-        if right_side is None:
-            continue
-        part[right_side] = next_number
-        for side in (number, next_number):
-            rows, columns = np.nonzero(part == side)
-            box = (top + rows.min(), left + columns.min(), top + rows.max() + 1)
-            boxes[side] = (*box, left + columns.max() + 1)
-            if boxes[side][3] - boxes[side][1] > wide * (boxes[side][2] - boxes[side][0]):
-                waiting.append(side)
-        next_number += 1
-    return measure(numbers, strength)
-
-
-def _cut(mask: np.ndarray) -> np.ndarray | None:
-    """Returns which pixels are right of the clearest cut, like `mask`; None without one."""
     height, width = mask.shape
-    margin = max(1, round(_LEAST_WIDTH * height))
-    if width <= 2 * margin + 1 or height < 5:
-        return None
-    pen, reach = _pen_width(mask), max(2, round(_BAND * height))
-    best, least = None, np.inf
-    for middle in range(margin, width - margin + 1, max(1, reach // 2)):
-        left, right = max(middle - reach, margin), min(middle + reach + 1, width - margin)
-        seam = _find_seam(mask[:, left:right]) + left
-        on_seam = mask[np.arange(height), seam]
-        length = int(on_seam.sum())
-        crossings = np.count_nonzero(np.diff(on_seam.astype(np.int8), prepend=0) == 1)
-        is_clear = crossings <= 1 and length <= _PEN_WIDTHS * pen
-        is_needed = crossings <= 2 and length <= _LONGEST_CUT * height
-        if length < least and (is_clear or (is_needed and width >= _TOO_WIDE * height)):
-            is_right = mask & (np.arange(width)[None, :] >= seam[:, None])
-            if _is_digit_sized(is_right, height) and _is_digit_sized(mask & ~is_right, height):
-                best, least = is_right, length
-    return best
-
-
-def _is_digit_sized(part: np.ndarray, height: int) -> bool:
-    """Tells whether a part of a piece this high is high and wide enough to be a digit."""
-    rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
-    if not rows.size:
-        return False
-    return bool(
-        np.ptp(rows) + 1 >= _LEAST_HEIGHT * height and np.ptp(columns) + 1 >= _LEAST_WIDTH * height
-    )
-
-
-def _find_seam(mask: np.ndarray) -> np.ndarray:
-    """Returns the column at each row of the way down that crosses least ink."""
-    height, width = mask.shape
-    # Going aside costs a little, so that of equal ways the straightest is taken.
+    margin = max(1, round(_FROM_END * height))
+    if height < 5 or width <= 2 * margin:
+        return []
     cost = mask.astype(np.float32)
-    total = cost[0].copy()
-    came_from = np.zeros((height, width), np.int8)
-    for row in range(1, height):
-        padded = np.pad(total, 1, constant_values=np.inf)
-        ways = np.stack([padded[:-2] + 0.02, padded[1:-1], padded[2:] + 0.02])
-        best = np.argmin(ways, axis=0)
-        came_from[row] = best - 1
-        total = ways[best, np.arange(width)] + cost[row]
-    seam = np.empty(height, int)
-    seam[-1] = int(np.argmin(total))
-    for row in range(height - 1, 0, -1):
-        seam[row - 1] = seam[row] + came_from[row, seam[row]]
-    return seam
+    down, came_down = _go_down(cost)
+    up, came_up = (ways[::-1] for ways in _go_down(cost[::-1]))
+    middle = height // 2
+    through = down[middle] + up[middle] - cost[middle]
+    through[:margin] = through[width - margin :] = np.inf
+    pen = _pen_width(mask)
+    cuts: dict[int, Cut] = {}
+    while len(cuts) < _MOST and through.min() <= _LONGEST * height:
+        column = _middle_of_least(through)
+        cuts[column] = _make_cut(_trace(came_down, came_up, middle, column), mask, pen)
+        reach = max(2, round(_APART * height))
+        through[max(0, column - reach) : column + reach + 1] = np.inf
+    return [cuts[column] for column in sorted(cuts)]
+
+
+def _go_down(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the cost of the cheapest way from the top to each pixel, and where it came from.
+
+    Args:
+      cost: float32 [height, width], of each pixel.
+
+    Returns:
+      float32 [height, width], and int [height, width], how many columns to the right (-1, 0 or 1)
+      it was in the row above.
+    """
+    total, came_from = cost.copy(), np.zeros(cost.shape, int)
+    ways = np.empty((3, cost.shape[1]), np.float32)
+    for row in range(1, len(cost)):
+        above = np.pad(total[row - 1], 1, constant_values=np.inf)
+        ways[0], ways[1], ways[2] = above[:-2] + _ASIDE, above[1:-1], above[2:] + _ASIDE
+        came_from[row] = ways.argmin(axis=0) - 1
+        total[row] += ways.min(axis=0)
+    return total, came_from
+
+
+def _middle_of_least(values: np.ndarray) -> int:
+    """Returns the middle of the first run of columns that have the smallest value."""
+    is_least = values <= values.min() + _ASIDE / 2
+    first = int(is_least.argmax())
+    length = int((~is_least[first:]).argmax()) or len(values) - first
+    return first + length // 2
+
+
+def _trace(came_down: np.ndarray, came_up: np.ndarray, middle: int, column: int) -> np.ndarray:
+    """Returns the column in each row of the cheapest way through one pixel of the middle row."""
+    columns = np.full(len(came_down), column)
+    for row in range(middle, 0, -1):
+        columns[row - 1] = columns[row] + came_down[row, columns[row]]
+    for row in range(middle, len(columns) - 1):
+        columns[row + 1] = columns[row] + came_up[row, columns[row]]
+    return columns
+
+
+def _make_cut(columns: np.ndarray, mask: np.ndarray, pen: float) -> Cut:
+    """Describes a way."""
+    on_way = mask[np.arange(len(mask)), columns]
+    length = int(on_way.sum())
+    crossings = np.count_nonzero(np.diff(on_way.astype(np.int8), prepend=0) == 1)
+    return Cut(
+        columns,
+        length,
+        is_clear=bool(crossings <= 1 and length <= _PEN_WIDTHS * pen),
+        is_short=bool(crossings <= 2 and length <= _LONGEST_NEEDED * len(mask)),
+    )
 
 
 def _pen_width(mask: np.ndarray) -> float:

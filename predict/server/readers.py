@@ -227,7 +227,8 @@ def _read(
 def _prepare(
     data: bytes, run: Run, load: Callable[[], Classifier], limits: FetchLimits
 ) -> np.ndarray:
-    digits = find_in(decode_image(data, limits), run)
+    places = find_in(decode_image(data, limits), run)
+    digits = [digit for place in places for digit in place.digits]
     if len(digits) != 1:
         raise ApiError(
             400, f"expected a picture of one digit, found {len(digits)}; /v1/read reads them all"
