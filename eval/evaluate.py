@@ -19,7 +19,7 @@ from absl import flags
 from data_prep import command_line
 from data_prep.command_line import UserError, log
 from data_prep.schema import load_manifest
-from model_definition.run_dir import Run, load_run, require_same_dataset
+from model_definition.run_dir import LITERT_NAME, Run, load_run, require_same_dataset
 
 _POLL_SECONDS = 1.0
 _TRAININGS_FOLDERS = ("train", "validation")  # the curves that training itself draws
@@ -149,11 +149,12 @@ def _is_exported(run: Run) -> bool:
     """Tells whether the run was exported after its newest checkpoint."""
     from model_definition.checkpoints import list_checkpoints
 
-    if not run.export_path.is_file():
+    exported = run.export_dir / LITERT_NAME  # whichever version is in use
+    if not exported.is_file():
         return False
     newest = [path.with_name(f"{path.name}.index") for path in list_checkpoints(run.logdir)[:1]]
-    exported = run.export_path.stat().st_mtime
-    return all(path.is_file() and path.stat().st_mtime <= exported for path in newest)
+    since = exported.stat().st_mtime
+    return all(path.is_file() and path.stat().st_mtime <= since for path in newest)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,7 +18,10 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from data_prep.command_line import UserError
-from model_definition.run_dir import Run
+from model_definition.run_dir import FIRST_VERSION, Run
+
+# Whoever changes where stderr leads must have changed it back before another one does.
+_STDERR_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -137,9 +141,9 @@ def load_classifier(run: Run) -> Classifier:
     """
     path = run.export_path
     if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; training writes it at its end, so let it finish; {_remedy(run)}"
-        )
+        finish = "training writes it at its end, so let it finish; "
+        finish = finish if run.version == FIRST_VERSION else ""
+        raise UserError(f"{path}: no such file; {finish}{_remedy(run)}")
     model = path.read_bytes()
     digest_path = path.with_name(f"{path.name}.sha256")
     # Not there beside the models of earlier versions, and where training was killed just then.
@@ -162,6 +166,8 @@ def load_classifier(run: Run) -> Classifier:
 
 
 def _remedy(run: Run) -> str:
+    if run.version != FIRST_VERSION:
+        return f"train/update.py --logdir={run.logdir} --rollback=1 returns to the trained run"
     return (
         f"train_lenet.py --logdir={run.logdir}, with the flags that the run was trained with, "
         "writes it anew"
@@ -175,12 +181,13 @@ def _spell(tensors: list[tuple]) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Sends to nowhere what LiteRT's C++ code says to stderr when it starts; no setting does."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    with _STDERR_LOCK:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
         )
     manifest = load_manifest(data_dir)
     require_same_dataset(run, manifest, exactly=values.data_dir is None)
-    output_dir = Path(values.output_dir) if values.output_dir else run.export_path.parent
+    output_dir = Path(values.output_dir) if values.output_dir else run.export_dir
     with open_output(output_dir) as staging:
         command_line.import_tensorflow()
         from model_definition.checkpoints import choose_checkpoint
