@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf1
 
 from data_prep.command_line import log
 from data_prep.non_digits import draw_non_digits
-from input_pipeline.datasets import make_train_dataset
+from input_pipeline.mixture import Part, make_mixed_dataset
 from input_pipeline.photo import photograph
 from model_definition.calibrated import build_features
 from model_definition.calibration import (
@@ -35,7 +35,7 @@ _SEED = 0
 
 
 def calibrate(
-    run: Run, checkpoint: Path, plan: TrainPlan, *, train_limit: int | None
+    run: Run, checkpoint: Path, plan: TrainPlan, known_parts: Sequence[Part]
 ) -> Calibration | None:
     """Fits the temperature and the rejection to a checkpoint.
 
@@ -46,7 +46,7 @@ def calibrate(
       run: the run.
       checkpoint: the prefix of the checkpoint's files.
       plan: what the run was trained on.
-      train_limit: on how many images of that; None for all.
+      known_parts: the images that were trained on, undistorted.
 
     Returns:
       The calibration, or None, which is logged, where there are too few validation images.
@@ -61,8 +61,9 @@ def calibrate(
             "prediction will take every image for one of the classes"
         )
         return None
-    known, labels = _sample(plan, plan.splits, _PHOTOS + _ORIGINALS, train_limit)
-    new, new_labels = _sample(plan, ["validation"], min(found, _MOST_VALIDATED), None)
+    known, labels = _sample(known_parts, _PHOTOS + _ORIGINALS)
+    validation = Part(plan.data_dir, plan.manifest, ["validation"], _SEED)
+    new, new_labels = _sample([validation], min(found, _MOST_VALIDATED))
     drawn = draw_non_digits(
         len(known) + _HELD_BACK,
         images=known,
@@ -96,22 +97,13 @@ def calibrate(
     return calibration
 
 
-def _sample(
-    plan: TrainPlan, splits: Sequence[str], count: int, limit: int | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _sample(parts: Sequence[Part], count: int) -> tuple[np.ndarray, np.ndarray]:
     """Reads images, uint8 [count, height, width, channels], and labels, int64 [count], by chance.
 
-    None comes again before all came.
+    Of each part none comes again before all came.
     """
     with tf.Graph().as_default(), tf1.Session() as session:
-        batches = make_train_dataset(
-            plan.data_dir,
-            plan.manifest,
-            splits=splits,
-            batch_size=count,
-            seed=_SEED,
-            train_limit=limit,
-        )
+        batches = make_mixed_dataset(parts, batch_size=count)
         images, labels = session.run(tf1.data.make_one_shot_iterator(batches).get_next())
     return np.rint(images * 255).astype(np.uint8), labels
 
