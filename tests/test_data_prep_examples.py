@@ -32,7 +32,8 @@ def write_folder(folder, images, labels, names=NAMES):
 
 
 def write_csv(path, images, labels):
-    lines = [",".join(map(str, [label, *image.ravel()])) for image, label in zip(images, labels)]
+    pairs = zip(images, labels, strict=True)
+    lines = [",".join(map(str, [label, *image.ravel()])) for image, label in pairs]
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -183,7 +184,7 @@ def test_wrong_images_are_refused_in_words(tmp_path, write):
         with pytest.raises(UserError, match=message):
             write(path)
     write_dataset(tmp_path / "d")
-    with pytest.raises(UserError, match="expected images of 13x9x1.*, found 13x9x3; give images"):
+    with pytest.raises(UserError, match=r"expected images of 13x9x1.*, found 13x9x3; give images"):
         write(tmp_path / "d")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -57,11 +58,19 @@ def wait_for_version(server, number):
     raise AssertionError(f"version {number} was never served, still {status}")
 
 
+def wait_for_answers(loads, digit):
+    for _ in range(600):
+        if all(load.answers and load.answers[-1][1] == digit for load in loads):
+            return
+        time.sleep(0.1)
+    raise AssertionError([load.answers[-3:] for load in loads])
+
+
 class Load(threading.Thread):
     """Asks without a pause, and notes each answer's status and digit."""
 
     def __init__(self, url, **request):
-        super().__init__()
+        super().__init__(daemon=True)
         self.answers = []
         self._url, self._request = url, request
         self._stop_asking = threading.Event()
@@ -96,15 +105,17 @@ def test_new_version_is_served_without_a_failed_request(logdir, models):
         ]
         for load in loads:
             load.start()
-        wait_for_version(server, 1)
+        wait_for_answers(loads, 3)
         publish(logdir, 2, next_model)
         wait_for_version(server, 2)
+        wait_for_answers(loads, 4)
         metadata = requests.get(f"{server.url}/v1/models/digits/metadata").json()
         pinned = {n: f"{server.url}/v1/models/digits/versions/{n}" for n in (1, 2)}
         old, new = (requests.post(f"{url}:predict", json=body) for url in pinned.values())
         statuses = [requests.get(url).status_code for url in pinned.values()]
         choose_version(logdir, 1)
         wait_for_version(server, 1)
+        wait_for_answers(loads, 3)
         for load in loads:
             load.finish()
     assert metadata["model_spec"]["version"] == "2"
@@ -117,7 +128,7 @@ def test_new_version_is_served_without_a_failed_request(logdir, models):
     for load in loads:
         assert {status for status, _ in load.answers} == {200}
         digits = [digit for _, digit in load.answers]
-        changes = [b for a, b in zip(digits, digits[1:], strict=False) if a != b]
+        changes = [b for a, b in pairwise(digits) if a != b]
         assert (digits[0], changes) == (3, [4, 3])
 
 
