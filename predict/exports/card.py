@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from data_prep.command_line import UserError
 from model_definition.run_dir import HISTORY_NAME, Run
+from model_definition.versions import list_versions
 from predict.exports.exporting import Export
 from predict.exports.formats import ExportSource
 from predict.exports.table import find_format
@@ -114,7 +115,20 @@ def _describe_metrics(run: Run, exports: Sequence[Export]) -> str:
         raise UserError(
             f"{path}: not a list of validations; restore it, or remove it to do without"
         ) from error
+    lines += _describe_update(run)
     return "\n".join(lines) or "None: the exported checkpoint was not validated."
+
+
+def _describe_update(run: Run) -> list[str]:
+    """Returns how an updated version was judged; nothing for the run as it was trained."""
+    return [
+        f"- version {version.number}, against version {one['version']}, {one['images']}: "
+        f"{one['right_after']:,} of {one['num_images']:,} read right, "
+        f"{one['right_before']:,} before"
+        for version in list_versions(run.logdir)
+        if version.number == run.version
+        for one in version.comparisons
+    ]
 
 
 def _describe_input(run: Run) -> str:
