@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import struct
 import subprocess
 import sys
@@ -39,7 +38,7 @@ _SHORTEST_BAR = 8  # pixels
 def define_flags() -> None:
     """Defines the script's flags."""
     flags.DEFINE_string("data_dir", "data/mnist", "Dataset folder of digits, 28x28x1, raw.")
-    flags.DEFINE_string("output_dir", "runs/crossed_sevens", "Folder to make; replaced if there.")
+    flags.DEFINE_string("output_dir", "runs/crossed_sevens", "Folder to make.")
     flags.DEFINE_integer("examples", 36, "Crossed sevens to learn from, held-out ones included.", 1)
     flags.DEFINE_list("train_flags", ["--recipe=fast"], "Training flags, joined by commas.")
     flags.DEFINE_integer("seed", 0, "Decides which crossed sevens are the examples.", 0)
@@ -76,8 +75,10 @@ def measure(
       examples, `num_others`, with the share that is read right, `before` and `after`.
 
     Raises:
-      UserError: there are too few crossed sevens, or a step fails.
+      UserError: there are too few crossed sevens, the folder is there, or a step fails.
     """
+    if output_dir.exists():
+        raise UserError(f"{output_dir}: there already; remove it, or name another --output_dir")
     images, labels = load_digits(data_dir, load_manifest(data_dir))
     crossed = np.zeros(len(labels), bool)
     crossed[labels == SEVEN] = [is_crossed(image) for image in images[labels == SEVEN]]
@@ -87,7 +88,6 @@ def measure(
             f"{crossed.sum()}; lower --examples"
         )
     log(f"{crossed.sum():,} of {(labels == SEVEN).sum():,} sevens are crossed")
-    shutil.rmtree(output_dir, ignore_errors=True)
     order = np.random.Generator(np.random.PCG64(seed)).permutation(np.flatnonzero(crossed))
     chosen, others = order[:num_examples], order[num_examples:]
     write_idx(output_dir / "idx", images[~crossed], labels[~crossed])
@@ -129,6 +129,8 @@ def measure(
 def format_results(results: dict[str, Any]) -> str:
     """Returns what `measure` found as lines of text."""
     update = results["update"]
+    if not update["comparisons"]:
+        return "\n".join(update["objections"])
     original, *_ = update["comparisons"]
     shares = [original[name] / original["num_images"] for name in ("right_before", "right_after")]
     learnt = f"{update['num_learnt']} learnt, {update['num_held_out']} held out"

@@ -85,8 +85,6 @@ def write_examples(
     Raises:
       UserError: the images are not as above, damaged, of unknown classes, or none of them is new.
     """
-    if not path.exists():
-        raise UserError(f"--examples={path}: no such file or folder; name the new images")
     kind, source = _open(path, form)
     found = _read(source, form, _match_labels(path, kind, source.class_names, form))
     if form.image_preparation == "mnist":

@@ -169,7 +169,7 @@ def test_light_background_is_refused_where_ink_is_bright(tmp_path, write):
 def test_wrong_images_are_refused_in_words(tmp_path, write):
     images = make_images(4)
     for path, message in (
-        (tmp_path / "none", "--examples=.*none: no such file or folder; name the new images"),
+        (tmp_path / "none", "none: expected a folder of images, found no folder of that name"),
         (write_csv(tmp_path / "a.csv", images, [0, 1, 2, 3]), "labels of 0 to 2, found 3; correct"),
         (
             write_csv(tmp_path / "b.csv", images[:, :12], [0, 1, 2, 0]),

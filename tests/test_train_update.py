@@ -310,6 +310,7 @@ def test_command_line(logdir, tmp_path, run_script):
         ([], "expected one of --examples=DIR, --rollback=N and --list, found none"),
         (["--list", "--rollback=1"], "found --rollback and --list"),
         (["--rollback=3"], "expected one of its versions, 1, 2, found 3"),
+        (["--examples=none"], "--examples=none: no such file or folder; name the new images"),
         (["--rollback=1", "--steps=5"], "--steps belongs to --examples; leave it out"),
     ):
         done = run_script("train/update.py", f"--logdir={logdir}", *arguments)

@@ -62,12 +62,17 @@ def main(argv: list[str]) -> int:
     if values.rollback is not None:
         print(_roll_back(logdir, values.rollback, as_json=values.json))
         return 0
+    # Slips are answered before TensorFlow's import takes its seconds.
+    examples = Path(values.examples)
+    load_run(logdir)
+    if not examples.exists():
+        raise UserError(f"--examples={examples}: no such file or folder; name the new images")
     command_line.import_tensorflow()
     from train.updating.updating import UpdateOptions, update
 
     result = update(
         logdir,
-        Path(values.examples),
+        examples,
         UpdateOptions(values.learning_rate, values.steps, values.seed),
         Path(values.data_dir) if values.data_dir else None,
     )
