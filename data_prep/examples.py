@@ -5,20 +5,23 @@
     FOLDER/train.csv, FILE.csv     a label and pixels a line
     FOLDER/7/1.png, …              a folder for each class
 
-Images of a validation split are held out, as their owner wants it; where there is none, a quarter
-of the new images is, by a hash of their pixels. Test splits are left alone. An image is told by its
-pixels: one that an earlier version has learnt, or held out, stays where it was and is not new, so a
-folder that grows can be given again and again. If its label is another one now, the old label was
-wrong: it is new, and the earlier one is forgotten.
+Images of a validation split are held out, as their owner wants it; where there is none, a third of
+the new images is, by a hash of their pixels: a third of those that the version to be improved
+misreads, so that a gain can be seen, and a third of the others. Test splits are left alone.
+
+An image is told by its pixels: one that an earlier version has learnt, or held out, stays where it
+was and is not new, so a folder that grows can be given again and again. If its label is another one
+now, the old label was wrong: it is new, and the earlier one is forgotten.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -35,10 +38,14 @@ from data_prep.schema import (
 from data_prep.source import Batch, Source, SourceFile, SourceSplit, describe_file
 
 FEWEST_TO_HOLD_OUT = 4  # new images; of fewer, all are learnt
-_HELD_OUT_SHARE = 4  # one image in so many
+_FEWEST_MISREAD = 2  # of them; of fewer, none can be learnt and another one be held out
+_HELD_OUT_SHARE = 3  # one image in so many
 _MOST_HELD_OUT = 5_000
 _LIGHT = 128  # a border of at least this is no black background
 _SPLITS = ("train", "validation")
+
+# From uint8 [n, height, width, channels] and their labels, int64 [n], to bool [n].
+FindMisread: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -67,13 +74,20 @@ class _Examples:
 
 
 def write_examples(
-    path: Path, form: ImageForm, *, earlier: Sequence[Path], examples_dir: Path, earlier_dir: Path
+    path: Path,
+    form: ImageForm,
+    *,
+    find_misread: FindMisread,
+    earlier: Sequence[Path],
+    examples_dir: Path,
+    earlier_dir: Path,
 ) -> Manifest:
     """Writes the new images as a dataset folder, and what was learnt before them as another.
 
     Args:
       path: the new images.
       form: what they must be.
+      find_misread: tells which images the version to be improved reads wrong.
       earlier: the dataset folders that the version to be improved has learnt; may be none.
       examples_dir: the folder to make for the new images. Its train split is to be learnt, its
         validation split, if there is one, is held out.
@@ -91,7 +105,11 @@ def write_examples(
         _refuse_light_backgrounds(path, found, form)
     known = [_read_folder(folder, form) for folder in earlier]
     old = _join(known) if known else None
-    new, old = _part(path, found, old, has_own=len(source.splits) > 1)
+    new, old = _part(path, found, old)
+    if len(source.splits) == 1:
+        new = _hold_out(new, find_misread)
+    if new.held_out.all():
+        raise UserError(f"{path}: holds no new image to learn; give some that the run has not seen")
     if old is not None:
         _write(earlier_dir, old, form, kind="examples", files=())
     return _write(examples_dir, new, form, kind=kind, files=source.files)
@@ -254,10 +272,24 @@ def _refuse_light_backgrounds(path: Path, found: _Examples, form: ImageForm) -> 
         )
 
 
+def _hold_out(new: _Examples, find_misread: FindMisread) -> _Examples:
+    """Decides by their pixels which new images are held out."""
+    if len(new.labels) < FEWEST_TO_HOLD_OUT:
+        return new
+    misread = find_misread(new.images, new.labels)
+    if misread.sum() < _FEWEST_MISREAD:
+        return new
+    keys, held_out = new.keys(), new.held_out.copy()
+    for kind in (misread, ~misread):
+        order = sorted(np.flatnonzero(kind), key=keys.__getitem__)
+        held_out[order[: min((len(order) + 1) // _HELD_OUT_SHARE, _MOST_HELD_OUT)]] = True
+    return replace(new, held_out=held_out)
+
+
 def _part(
-    path: Path, found: _Examples, old: _Examples | None, *, has_own: bool
+    path: Path, found: _Examples, old: _Examples | None
 ) -> tuple[_Examples, _Examples | None]:
-    """Finds what is new, and decides what of it is held out; returns it, and what stays of old."""
+    """Finds what is new; returns it, and what stays of old."""
     before: Mapping[bytes, int] = {}
     if old is not None:
         before = dict(zip(old.keys(), old.labels.tolist(), strict=True))
@@ -267,13 +299,7 @@ def _part(
     new = {key: i for key, i in last.items() if before.get(key) != found.labels[i]}
     if len(new) < len(last):
         log(f"{path}: {len(last) - len(new):,} image(s) were learnt before")
-    held_out = found.held_out.copy()
-    if not has_own and len(new) >= FEWEST_TO_HOLD_OUT:
-        for key in sorted(new)[: min(len(new) // _HELD_OUT_SHARE, _MOST_HELD_OUT)]:
-            held_out[new[key]] = True
-    chosen = _Examples(found.images, found.labels, held_out).choose(list(new.values()))
-    if chosen.held_out.all():
-        raise UserError(f"{path}: holds no new image to learn; give some that the run has not seen")
+    chosen = found.choose(list(new.values()))
     if old is not None:
         corrected = new.keys() & before.keys()
         if corrected:

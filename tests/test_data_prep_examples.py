@@ -52,13 +52,14 @@ def read_split(folder, split):
 def write(tmp_path):
     """Writes examples as version n; the earlier ones are those of version n - 1."""
 
-    def write(path, number=2, form=FORM):
+    def write(path, number=2, form=FORM, misread=255):
         version, before = tmp_path / str(number), tmp_path / str(number - 1)
         version.mkdir(exist_ok=True)
         earlier = [before / name for name in ("earlier", "examples") if (before / name).is_dir()]
         write_examples(
             path,
             form,
+            find_misread=lambda images, labels: images[:, 0, 0, 0] < misread,
             earlier=earlier,
             examples_dir=version / "examples",
             earlier_dir=version / "earlier",
@@ -106,11 +107,11 @@ def test_dataset_folder(tmp_path, write, image_format):
 
 
 @pytest.mark.parametrize("source", [as_feedback, as_csv, as_image_folder])
-def test_a_quarter_is_held_out(tmp_path, write, source):
+def test_a_third_is_held_out(tmp_path, write, source):
     images, labels = make_images(11), np.arange(11) % 3
     folder = write(source(tmp_path, images, labels)) / "examples"
     learnt, held_out = read_split(folder, "train"), read_split(folder, "validation")
-    assert (len(learnt), len(held_out)) == (9, 2)
+    assert (len(learnt), len(held_out)) == (7, 4)
     assert {**learnt, **held_out} == to_dict(images, labels)
     assert load_manifest(folder).class_names == NAMES
 
@@ -121,6 +122,17 @@ def test_few_images_are_all_learnt(tmp_path, write, n, held_out):
     folder = write(path) / "examples"
     assert len(read_split(folder, "validation")) == held_out
     assert len(read_split(folder, "train")) == n - held_out
+
+
+def test_a_third_of_what_is_misread_is_held_out_and_of_the_rest(tmp_path, write):
+    images = make_images(30)
+    images[:, 0, 0] = np.arange(30)[:, None]
+    path = write_csv(tmp_path / "new.csv", images, [0] * 30)
+    for number, misread, held_out in ((2, 5, [2, 8]), (4, 2, [1, 9]), (6, 1, []), (8, 0, [])):
+        folder = write(path, number, misread=misread) / "examples"
+        first = [encoded[0] for encoded in read_split(folder, "validation")]
+        found = [sum(pixel < misread for pixel in first), sum(pixel >= misread for pixel in first)]
+        assert found == (held_out or [0, 0])
 
 
 def test_image_that_was_held_out_is_never_learnt_later(tmp_path, write):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -17,6 +18,7 @@ from input_pipeline.augmentation import Augmentation
 from input_pipeline.mixture import Part
 from input_pipeline.records import damage_named
 from model_definition.checkpoints import choose_checkpoint
+from model_definition.inference import open_model
 from model_definition.litert import convert_litert, write_litert
 from model_definition.run_dir import (
     FIRST_VERSION,
@@ -124,11 +126,12 @@ def update(
     with locked(logdir):
         run = load_run(logdir)
         manifest, folder = _load_dataset(run, data_dir)
-        plan = _make_plan(run, manifest, folder, options)
+        plan = _make_plan(run, manifest, folder)
         with staged_version(logdir) as staging:
             new = write_examples(
                 examples,
                 ImageForm(run.image_shape, run.image_preparation, run.class_names),
+                find_misread=functools.partial(_find_misread, run),
                 earlier=_find_earlier(run),
                 examples_dir=staging / EXAMPLES_NAME,
                 earlier_dir=staging / EARLIER_NAME,
@@ -185,14 +188,15 @@ def _load_dataset(run: Run, data_dir: Path | None) -> tuple[Manifest, Path]:
     return manifest, folder
 
 
-def _make_plan(run: Run, manifest: Manifest, folder: Path, options: UpdateOptions) -> TrainPlan:
-    trained = TrainConfig(
-        train_splits=run.config.get("train_splits", TrainConfig.train_splits),
-        train_limit=run.config.get("train_limit"),
-        batch_size=1,
-        seed=run.config.get("seed", options.seed),
-    )
-    return make_plan(trained, folder, manifest)
+def _make_plan(run: Run, manifest: Manifest, folder: Path) -> TrainPlan:
+    names = ("train_splits", "train_limit")
+    trained = {name: run.config[name] for name in names if name in run.config}
+    return make_plan(TrainConfig(**trained, batch_size=1), folder, manifest)
+
+
+def _find_misread(run: Run, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    with open_model(run, choose_checkpoint(run, "best")) as model:
+        return model.predict(images).argmax(axis=1) != labels
 
 
 def _find_earlier(run: Run) -> list[Path]:
