@@ -154,8 +154,8 @@ def test_later_updates_rehearse_the_earlier_ones_and_are_compared_with_the_first
     update(logdir, write_style(tmp_path / "one"), options)
     result = update(logdir, write_style(tmp_path / "two", first=7000), options)
     assert parts == [
-        [("data", 5.0), ("examples", 2.0)],
-        [("data", 5.0), ("examples", 2.0), ("earlier", 1.0)],
+        [("data", 14.0), ("examples", 1.0)],
+        [("data", 14.0), ("examples", 1.0), ("earlier", 1.0)],
     ]
     assert [(one.images, one.version, one.num_images) for one in result.comparisons] == [
         ("original validation", 2, 120),

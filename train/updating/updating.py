@@ -45,7 +45,7 @@ from train.updating.learning import learn
 
 _BATCH_SIZE = 128
 # Shares of a batch: original images, new ones, and those that earlier updates brought.
-_ORIGINAL, _NEW, _EARLIER = 5.0, 2.0, 1.0
+_ORIGINAL, _NEW, _EARLIER = 14.0, 1.0, 1.0
 _FEWEST_STEPS, _MOST_STEPS = 100, 2_000
 _PASSES = 3  # over new images that are too many for the fewest steps
 # Few images stand for many of their kind; so much is a matter of how they were drawn and cut out.
