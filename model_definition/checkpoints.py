@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_slim as slim
 
 from data_prep.command_line import UserError
-from model_definition.run_dir import BEST_NAME, MODEL_NAME, Run
+from model_definition.run_dir import FIRST_VERSION, LITERT_NAME, MODEL_NAME, Run
 
 CHECKPOINT_NAME = "model.ckpt"
 _MOVING_AVERAGE = "/ExponentialMovingAverage"
@@ -67,7 +67,8 @@ def choose_checkpoint(run: Run, which: str) -> Path:
 
     Args:
       run: the run.
-      which: `best` on validation, `last`, a path, or the name of a checkpoint in the run folder.
+      which: `best` on validation, or as updated where the run's version says so; `last` of
+        training; a path, or the name of a checkpoint in the run folder.
 
     Returns:
       The prefix of its files. Where a run has no `best`, because it had no validation split, the
@@ -77,7 +78,9 @@ def choose_checkpoint(run: Run, which: str) -> Path:
       UserError: there is none, or it cannot be read.
     """
     if which in ("best", "last"):
-        best = list_checkpoints(run.logdir / BEST_NAME) if which == "best" else []
+        best = list_checkpoints(run.best_dir) if which == "best" else []
+        if which == "best" and not best and run.version != FIRST_VERSION:
+            raise UserError(f"{run.best_dir}: version {run.version} is gone; {_other_version(run)}")
         found = best or list_checkpoints(run.logdir)
         if not found:
             raise UserError(
@@ -97,8 +100,15 @@ def choose_checkpoint(run: Run, which: str) -> Path:
             "best": "take the last one with --checkpoint=last",
             "last": "remove its files to use the one before it",
         }.get(which, "name another")
+        if which == "best" and run.version != FIRST_VERSION:
+            remedy = _other_version(run)
         raise UserError(f"{checkpoint}: this checkpoint cannot be read ({damage}); {remedy}")
     return checkpoint
+
+
+def _other_version(run: Run) -> str:
+    logdir = shlex.quote(str(run.logdir))
+    return f"python train/update.py --logdir={logdir} --rollback=1 returns to the trained run"
 
 
 def is_exported(run: Run) -> bool:
@@ -107,11 +117,12 @@ def is_exported(run: Run) -> bool:
     Args:
       run: the run.
     """
-    if not run.export_path.is_file():
+    exported = run.export_dir / LITERT_NAME  # whichever version is in use
+    if not exported.is_file():
         return False
     newest = [path.with_name(f"{path.name}.index") for path in list_checkpoints(run.logdir)[:1]]
-    exported = run.export_path.stat().st_mtime
-    return all(path.is_file() and path.stat().st_mtime <= exported for path in newest)
+    since = exported.stat().st_mtime
+    return all(path.is_file() and path.stat().st_mtime <= since for path in newest)
 
 
 class InferenceSaver:

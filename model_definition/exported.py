@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from data_prep.command_line import UserError
-from model_definition.run_dir import Run
+from model_definition.run_dir import FIRST_VERSION, Run
 
 
 def read_exported_model(run: Run) -> bytes:
@@ -23,10 +23,9 @@ def read_exported_model(run: Run) -> bytes:
     """
     path = run.export_path
     if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; training writes it at its end, so let it finish; "
-            f"{export_remedy(run)}"
-        )
+        finish = "training writes it at its end, so let it finish; "
+        finish = finish if run.version == FIRST_VERSION else ""
+        raise UserError(f"{path}: no such file; {finish}{export_remedy(run)}")
     model = path.read_bytes()
     digest_path = path.with_name(f"{path.name}.sha256")
     # Not there beside the models of earlier versions, and where training was killed just then.
@@ -42,6 +41,8 @@ def read_exported_model(run: Run) -> bytes:
 
 def export_remedy(run: Run) -> str:
     """Returns how to get the exported model again, for errors."""
+    if run.version != FIRST_VERSION:
+        return f"train/update.py --logdir={run.logdir} --rollback=1 returns to the trained run"
     return (
         f"train_lenet.py --logdir={run.logdir}, with the flags that the run was trained with, "
         "writes it anew"

@@ -39,7 +39,16 @@ def export_litert(run: Run, checkpoint: Path, calibration: Calibration | None = 
       UserError: the checkpoint is not of this model.
     """
     model = convert_litert([Member(run, checkpoint)], calibration=calibration)
-    path = run.export_path
+    write_litert(run.export_path, model)
+
+
+def write_litert(path: Path, model: bytes) -> None:
+    """Writes a LiteRT model and its sha256 beside it; see `export_litert`.
+
+    Args:
+      path: the model's file.
+      model: what is in it.
+    """
     digest_path = path.with_name(f"{path.name}.sha256")
     path.parent.mkdir(parents=True, exist_ok=True)
     digest_path.unlink(missing_ok=True)  # It is the old model's.

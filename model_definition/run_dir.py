@@ -8,6 +8,8 @@
     best/                      the best checkpoint on validation, weights alone
     train/ validation/ test/   TensorBoard's event files
     export/model.tflite        the LiteRT model that prediction runs, its sha256 beside it
+    export/2/, export/3/, …    versions that train/update.py made of it; see `versions.py`
+    export/current             the number of the version in use; 1, the trained run, without it
     export/…                   what predict/export.py made, unless it was told another folder
 
 Evaluation and prediction take everything from here, so no flag has to be repeated.
@@ -32,7 +34,10 @@ MODEL_NAME = "model.txt"
 HISTORY_NAME = "history.json"
 TRAINING_TIME_NAME = "training_time.json"
 BEST_NAME = "best"
-EXPORT_PATH = Path("export/model.tflite")
+EXPORT_NAME = "export"
+LITERT_NAME = "model.tflite"
+CURRENT_NAME = "current"
+FIRST_VERSION = 1  # the run as it was trained
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Run:
       class_names: the name of each label, label 0 first.
       config: the training flags, by name.
       versions: of Python and of the libraries that trained it.
+      version: which version of its weights is meant: 1 as trained, those from 2 on as updated.
     """
 
     logdir: Path
@@ -64,6 +70,11 @@ class Run:
     class_names: tuple[str, ...]
     config: Mapping[str, Any]
     versions: Mapping[str, str]
+    version: int = FIRST_VERSION
+
+    def __hash__(self) -> int:
+        """Lets a loaded model be kept under the run that it is of."""
+        return hash((self.logdir, self.version))
 
     @property
     def is_imported(self) -> bool:
@@ -71,9 +82,23 @@ class Run:
         return not self.config
 
     @property
+    def export_dir(self) -> Path:
+        """Where exports and versions are."""
+        return self.logdir / EXPORT_NAME
+
+    @property
+    def best_dir(self) -> Path:
+        """Where the version's weights are, alone: best on validation, or updated."""
+        if self.version == FIRST_VERSION:
+            return self.logdir / BEST_NAME
+        return self.export_dir / str(self.version)
+
+    @property
     def export_path(self) -> Path:
-        """Where the LiteRT model is; training writes it at its end."""
-        return self.logdir / EXPORT_PATH
+        """Where the version's LiteRT model is; training or updating writes it at its end."""
+        if self.version == FIRST_VERSION:
+            return self.export_dir / LITERT_NAME
+        return self.export_dir / str(self.version) / LITERT_NAME
 
 
 def exists(logdir: Path) -> bool:
@@ -89,7 +114,7 @@ def write_run(run: Run) -> None:
     """
     run.logdir.mkdir(parents=True, exist_ok=True)
     facts = asdict(run)
-    del facts["logdir"], facts["architecture_text"]
+    del facts["logdir"], facts["architecture_text"], facts["version"]
     facts["format_version"] = FORMAT_VERSION
     write_atomically(run.logdir / MODEL_NAME, run.architecture_text)
     # Last, because a folder counts as a run once this is there.
@@ -117,7 +142,7 @@ def load_run(logdir: Path) -> Run:
       logdir: the folder.
 
     Returns:
-      The run.
+      The run, in its current version.
 
     Raises:
       UserError: there is no run, or its files are damaged or of another version.
@@ -143,6 +168,7 @@ def load_run(logdir: Path) -> Run:
             architecture_text=(logdir / MODEL_NAME).read_text(encoding="utf-8"),
             image_shape=(height, width, channels),
             class_names=tuple(facts.pop("class_names")),
+            version=read_current_version(logdir),
             **facts,
         )
         if run.image_preparation not in IMAGE_PREPARATIONS:
@@ -153,6 +179,31 @@ def load_run(logdir: Path) -> Run:
         raise UserError(
             f"{path}: not a run's description ({reason}); restore it, or train again into another "
             "--logdir"
+        ) from error
+
+
+def read_current_version(logdir: Path) -> int:
+    """Returns which version of a run is in use, from 1.
+
+    Args:
+      logdir: the run folder.
+
+    Raises:
+      UserError: the file that says it is damaged.
+    """
+    path = logdir / EXPORT_NAME / CURRENT_NAME
+    try:
+        text = path.read_text(encoding="ascii")
+        version = int(text)
+        if version < FIRST_VERSION or text != f"{version}\n":
+            raise ValueError(text)
+        return version
+    except (FileNotFoundError, NotADirectoryError):
+        return FIRST_VERSION
+    except ValueError as error:
+        raise UserError(
+            f"{path}: expected the number of a version; python train/update.py "
+            f"--logdir={shlex.quote(str(logdir))} --rollback=1 writes it anew"
         ) from error
 
 

@@ -37,7 +37,7 @@ from model_definition.ensemble import (
     find_dataset,
     load_ensemble,
 )
-from model_definition.run_dir import EXPORT_PATH, write_atomically
+from model_definition.run_dir import EXPORT_NAME, write_atomically
 from predict.exports.output_folder import open_output
 from predict.exports.table import choose_averaging, choose_formats, describe_formats
 
@@ -117,7 +117,7 @@ def _choose_output_dir(ensemble: Ensemble, output_dir: str | None) -> Path:
             f"--logdir={ensemble.logdir}: a list of runs has no folder of its own; name one to "
             "export to with --output_dir"
         )
-    return ensemble.folder / EXPORT_PATH.parent
+    return ensemble.folder / EXPORT_NAME
 
 
 def read_source(

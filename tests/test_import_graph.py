@@ -22,7 +22,9 @@ ROWS = (
     {"train", "eval", "predict"},
 )
 ROW_OF = {stage: number for number, row in enumerate(ROWS) for stage in row}
-SHARED_OF_DATA_PREP = {"schema", "tfrecord", "damage", "command_line", "non_digits", "staging"}
+SHARED_OF_DATA_PREP = {
+    *("schema", "tfrecord", "damage", "command_line", "examples", "non_digits", "staging"),
+}
 
 # Slow to import, so only the functions of a script that need them may do it.
 HEAVY = {

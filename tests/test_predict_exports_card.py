@@ -3,12 +3,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from data_prep.command_line import UserError
+from model_definition.versions import Version, publish_version, staged_version
 from predict.exports.card import write_card
 from predict.exports.check import Comparison
 from predict.exports.exporting import Export
@@ -113,3 +115,19 @@ def test_damaged_history_is_named(source, tmp_path, text):
     (tmp_path / "history.json").write_text(text)
     with pytest.raises(UserError, match=r"history\.json: not a list of validations; restore it"):
         write_card(damaged, [describe(damaged, "onnx")])
+
+
+def test_updated_version_says_how_it_was_judged(source, tmp_path):
+    shutil.copytree(source.run.logdir, tmp_path / "run")
+    run = dataclasses.replace(source.run, logdir=tmp_path / "run", version=2)
+    judged = {"images": "original validation", "version": 1, "num_images": 5000}
+    judged |= {"right_before": 4959, "right_after": 4958}
+    with staged_version(run.logdir) as staging:
+        version = Version(2, 1, "", "", "", 27, 9, {}, (judged,))
+        publish_version(run.logdir, staging, version)
+    exports = [dataclasses.replace(describe(source, "onnx"), step=1390)]
+    card = write_card(dataclasses.replace(source, run=run), exports)
+    line = "original validation: 4,958 of 5,000 read right, 4,959 before"
+    assert f"- version 2, against version 1, {line}\n" in card
+    first = dataclasses.replace(run, version=1)
+    assert line not in write_card(dataclasses.replace(source, run=first), exports)

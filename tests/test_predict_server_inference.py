@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from data_prep.command_line import UserError
+from model_definition.run_dir import Run
 from predict.server import inference
 from predict.server.errors import BusyError
 from predict.server.inference import Inference
@@ -44,12 +46,16 @@ def classifiers(monkeypatch):
 
 
 @pytest.fixture
-def make_inference(tmp_path):
+def runs(tmp_path):
+    return {name: write_test_run(tmp_path / name, image_shape=SHAPE) for name in ("a", "b")}
+
+
+@pytest.fixture
+def make_inference():
     made = []
 
     def make(**limits):
-        runs = {name: write_test_run(tmp_path / name, image_shape=SHAPE) for name in ("a", "b")}
-        made.append(Inference(runs, ServerLimits(**limits), Metrics()))
+        made.append(Inference(ServerLimits(**limits), Metrics()))
         return made[-1]
 
     yield make
@@ -63,15 +69,15 @@ def images(*values: int) -> np.ndarray:
     return result
 
 
-async def ask(network: Inference, name: str, *values: int) -> list[float]:
-    return (await network.predict(name, images(*values)))[:, 0].tolist()
+async def ask(network: Inference, run: Run, *values: int) -> list[float]:
+    return (await network.predict(run, images(*values)))[:, 0].tolist()
 
 
-def test_what_waits_goes_through_together(make_inference, classifiers):
+def test_what_waits_goes_through_together(make_inference, runs, classifiers):
     network = make_inference(batch_images=4)
 
     async def run() -> list:
-        tasks = [asyncio.ensure_future(ask(network, "a", n)) for n in range(1, 7)]
+        tasks = [asyncio.ensure_future(ask(network, runs["a"], n)) for n in range(1, 7)]
         await asyncio.sleep(0.05)
         classifiers["a"].gate.release(10)
         return await asyncio.gather(*tasks)
@@ -80,12 +86,12 @@ def test_what_waits_goes_through_together(make_inference, classifiers):
     assert classifiers["a"].batches == [[1], [2, 3, 4, 5], [6]]
 
 
-def test_networks_are_not_mixed(make_inference, classifiers):
+def test_networks_are_not_mixed(make_inference, runs, classifiers):
     network = make_inference()
 
     async def run() -> list:
         names = "aabba"
-        tasks = [asyncio.ensure_future(ask(network, name, n)) for n, name in enumerate(names)]
+        tasks = [asyncio.ensure_future(ask(network, runs[name], n)) for n, name in enumerate(names)]
         while "a" not in classifiers:
             await asyncio.sleep(0.01)
         classifiers["b"] = SlowClassifier()
@@ -98,13 +104,13 @@ def test_networks_are_not_mixed(make_inference, classifiers):
     assert classifiers["b"].batches == [[2, 3]]
 
 
-def test_many_images_of_one_request_leave_room_for_others(make_inference, classifiers):
+def test_many_images_of_one_request_leave_room_for_others(make_inference, runs, classifiers):
     network = make_inference(batch_images=4)
 
     async def run() -> tuple[list[float], list[float]]:
-        large = asyncio.ensure_future(ask(network, "a", *range(10)))
+        large = asyncio.ensure_future(ask(network, runs["a"], *range(10)))
         await asyncio.sleep(0.05)
-        small = asyncio.ensure_future(ask(network, "a", 77))
+        small = asyncio.ensure_future(ask(network, runs["a"], 77))
         await asyncio.sleep(0.05)
         classifiers["a"].gate.release(10)
         return await asyncio.gather(large, small)
@@ -114,22 +120,22 @@ def test_many_images_of_one_request_leave_room_for_others(make_inference, classi
     assert classifiers["a"].batches.index([77]) == 1  # after the first four, not after all ten
 
 
-def test_images_too_many_are_refused_until_some_are_done(make_inference, classifiers):
+def test_images_too_many_are_refused_until_some_are_done(make_inference, runs, classifiers):
     network = make_inference(waiting_images=3)
 
     async def run() -> None:
-        waiting = asyncio.ensure_future(ask(network, "a", 1, 2))
+        waiting = asyncio.ensure_future(ask(network, runs["a"], 1, 2))
         await asyncio.sleep(0.05)
         with pytest.raises(BusyError, match="2 images wait for the network"):
-            await ask(network, "a", 3, 4)
+            await ask(network, runs["a"], 3, 4)
         classifiers["a"].gate.release(10)
         assert await waiting == [1, 2]
-        assert await ask(network, "a", 3, 4) == [3, 4]
+        assert await ask(network, runs["a"], 3, 4) == [3, 4]
 
     asyncio.run(run())
 
 
-def test_error_reaches_every_request_of_its_batch_and_no_other(make_inference, monkeypatch):
+def test_error_reaches_every_request_of_its_batch_and_no_other(make_inference, runs, monkeypatch):
     calls = []
 
     def load(run):
@@ -145,7 +151,29 @@ def test_error_reaches_every_request_of_its_batch_and_no_other(make_inference, m
 
     async def run() -> None:
         with pytest.raises(UserError, match="damaged"):
-            await ask(network, "a", 1)
-        assert await ask(network, "a", 2) == [2]
+            await ask(network, runs["a"], 1)
+        assert await ask(network, runs["a"], 2) == [2]
 
     asyncio.run(run())
+
+
+def test_versions_of_a_run_are_not_mixed(make_inference, runs, monkeypatch):
+    loaded = []
+
+    def load(run):
+        loaded.append(run.version)
+        classifier = SlowClassifier()
+        classifier.gate.release(10)
+        return classifier
+
+    monkeypatch.setattr(inference, "load_classifier", load)
+    network, updated = make_inference(), replace(runs["a"], version=2)
+
+    async def run() -> list:
+        order = (runs["a"], updated, runs["a"], updated)
+        return await asyncio.gather(*(ask(network, run, n) for n, run in enumerate(order)))
+
+    network.warm_up(runs["a"])
+    assert loaded == [1]
+    assert asyncio.run(run()) == [[0], [1], [2], [3]]
+    assert loaded == [1, 2]

@@ -96,7 +96,7 @@ def test_without_enough_validation_images_there_is_none(
     write_dataset(tmp_path / "data", sizes=sizes)
     plan = plan_of(tmp_path / "data", **changes)
     capsys.readouterr()
-    assert calibrate(trained[0], tmp_path / "no checkpoint", plan) is None
+    assert calibrate(trained[0], tmp_path / "no checkpoint", plan, []) is None
     assert capsys.readouterr().err == (
         f"not calibrated: that takes 100 validation images, and there are {found}; prediction "
         "will take every image for one of the classes\n"

@@ -18,7 +18,7 @@ from tests.train_fixtures import flip_bit, make_config, write_dataset, write_mod
 from train import loop
 from train.hooks import CheckpointHook, SummaryHook
 from train.loop import train
-from train.resume import locked
+from train.run_lock import locked
 
 # All that a checkpoint must hold, or a step must draw again.
 MODEL = """conv 4 3x3

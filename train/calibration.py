@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import tensorflow.compat.v1 as tf1
 
 from data_prep.command_line import log
 from data_prep.non_digits import draw_non_digits
-from input_pipeline.datasets import make_train_dataset
+from input_pipeline.mixture import Part, make_mixed_dataset
 from input_pipeline.photo import photograph
 from model_definition.calibrated import build_features
 from model_definition.calibration import (
@@ -22,7 +23,7 @@ from model_definition.calibration import (
 )
 from model_definition.inference import open_model
 from model_definition.run_dir import Run
-from train.plan import ImageSet, TrainPlan
+from train.plan import TrainPlan
 
 FEWEST_IMAGES = 100  # of validation: fewer do not show what the worst 1 % are like
 _MOST_VALIDATED = 5_000  # of validation; more take time and change little
@@ -33,7 +34,9 @@ _PHOTOS_AT_ONCE = 500
 _SEED = 0
 
 
-def calibrate(run: Run, checkpoint: Path, plan: TrainPlan) -> Calibration | None:
+def calibrate(
+    run: Run, checkpoint: Path, plan: TrainPlan, known_parts: Sequence[Part]
+) -> Calibration | None:
     """Fits the temperature and the rejection to a checkpoint.
 
     The temperature and the threshold of rejection come from validation images, the head of
@@ -43,6 +46,7 @@ def calibrate(run: Run, checkpoint: Path, plan: TrainPlan) -> Calibration | None
       run: the run.
       checkpoint: the prefix of the checkpoint's files.
       plan: what the run was trained and validated on.
+      known_parts: the images that were trained on, undistorted.
 
     Returns:
       The calibration, or None, which is logged, where there are too few validation images.
@@ -57,8 +61,10 @@ def calibrate(run: Run, checkpoint: Path, plan: TrainPlan) -> Calibration | None
             "prediction will take every image for one of the classes"
         )
         return None
-    known, labels = _sample(plan, plan.training, _PHOTOS + _ORIGINALS)
-    new, new_labels = _sample(plan, plan.validation, min(found, _MOST_VALIDATED))
+    known, labels = _sample(known_parts, _PHOTOS + _ORIGINALS)
+    chosen = plan.validation
+    validation = Part(plan.data_dir, plan.manifest, chosen.splits, _SEED, kept=chosen.kept)
+    new, new_labels = _sample([validation], min(found, _MOST_VALIDATED))
     drawn = draw_non_digits(
         len(known) + _HELD_BACK,
         images=known,
@@ -92,20 +98,13 @@ def calibrate(run: Run, checkpoint: Path, plan: TrainPlan) -> Calibration | None
     return calibration
 
 
-def _sample(plan: TrainPlan, chosen: ImageSet, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _sample(parts: Sequence[Part], count: int) -> tuple[np.ndarray, np.ndarray]:
     """Reads images, uint8 [count, height, width, channels], and labels, int64 [count], by chance.
 
-    None comes again before all came.
+    Of each part none comes again before all came.
     """
     with tf.Graph().as_default(), tf1.Session() as session:
-        batches = make_train_dataset(
-            plan.data_dir,
-            plan.manifest,
-            splits=chosen.splits,
-            batch_size=count,
-            seed=_SEED,
-            kept=chosen.kept,
-        )
+        batches = make_mixed_dataset(parts, batch_size=count)
         images, labels = session.run(tf1.data.make_one_shot_iterator(batches).get_next())
     return np.rint(images * 255).astype(np.uint8), labels
 

@@ -28,7 +28,7 @@ from train.curve_chart import draw_chart
 from train.hooks import StopOnSignalHook
 from train.loop import TrainResult, train
 from train.plan import ImageSet
-from train.resume import locked
+from train.run_lock import locked
 from train.validation import History, Validator
 
 

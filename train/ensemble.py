@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     command_line.import_tensorflow()
     from input_pipeline.records import resolve_splits
     from train.members import is_trained, train_members
-    from train.resume import locked
+    from train.run_lock import locked
 
     trained_on = resolve_splits(config.train_splits, manifest)
     with locked(logdir):

@@ -17,20 +17,21 @@ import tensorflow.compat.v1 as tf1
 from data_prep.command_line import UserError, log
 from data_prep.schema import load_manifest
 from input_pipeline.datasets import make_train_dataset
+from input_pipeline.mixture import Part
 from input_pipeline.records import damage_named, shard_paths
 from model_definition.architecture import Architecture, load_architecture
 from model_definition.checkpoints import checkpoint_step, choose_checkpoint, list_checkpoints
 from model_definition.litert import export_litert
-from model_definition.model_fn import ModeKeys, ModelParams, model_fn
-from model_definition.run_dir import Run
+from model_definition.run_dir import FIRST_VERSION, Run, read_current_version
 from train.calibration import calibrate
 from train.clock import TrainingClock
 from train.config import TrainConfig
+from train.graph import TrainedModel, build_trained_model
 from train.hooks import CheckpointHook, NanHook, ProgressHook, StopOnSignalHook, SummaryHook
-from train.optimizer import TrainStep, build_train_step
 from train.plan import TrainPlan, make_plan
 from train.precision import resolve_precision, session_config
-from train.resume import locked, start_or_resume
+from train.resume import start_or_resume
+from train.run_lock import locked
 from train.summaries import StepSummaries, build_summaries, scalar_summary, write_texts
 from train.validation import History, Score, Validator
 
@@ -98,6 +99,11 @@ def train(
         contextlib.ExitStack() as stack,
     ):
         shard_paths(data_dir, manifest, plan.training.splits)
+        if (current := read_current_version(logdir)) != FIRST_VERSION:
+            log(
+                f"{logdir}: this trains version 1; version {current}, which an update made, stays "
+                "in use until update.py --rollback=1"
+            )
         checkpoint = start_or_resume(run, manifest)
         start_step = checkpoint_step(checkpoint) if checkpoint else 0
         validated = plan.validation is not None and start_step > plan.validation_steps
@@ -113,7 +119,10 @@ def train(
         stopped = signals.stopped
         if not stopped:
             best = choose_checkpoint(run, "best")
-            calibration = calibrate(run, best, plan)
+            known = Part(
+                data_dir, manifest, plan.training.splits, config.seed, kept=plan.training.kept
+            )
+            calibration = calibrate(run, best, plan, [known])
             export_litert(run, best, calibration)
     return TrainResult(
         run=run,
@@ -164,12 +173,9 @@ def _describe_run(
 
 @dataclass(frozen=True)
 class _TrainGraph:
-    """The operations of the training graph; `step` depends on the step having been made."""
+    """The operations of the training graph."""
 
-    step: tf.Tensor
-    loss: tf.Tensor
-    accuracy: tf.Tensor
-    learning_rate: tf.Tensor
+    model: TrainedModel
     wait: tf.Tensor
     summaries: StepSummaries
 
@@ -209,34 +215,23 @@ def _build_graph(job: _Job) -> _TrainGraph:
         features, labels = tf1.data.make_one_shot_iterator(dataset).get_next()
     with tf.control_dependencies([features]):
         wait = tf.timestamp() - asked
-    steps: list[TrainStep] = []
-
-    def train_op_fn(loss: tf.Tensor) -> tf.Operation:
-        steps.append(
-            build_train_step(
-                loss,
-                config,
-                total_steps=plan.total_steps,
-                steps_an_epoch=plan.steps_an_epoch,
-            )
-        )
-        return steps[0].train_op
-
-    params = ModelParams(job.architecture, config.seed, config.label_smoothing, train_op_fn)
-    spec = model_fn(features, labels, ModeKeys.TRAIN, params)
-    correct = tf.equal(spec.predictions["classes"], labels)
-    accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
-    with tf.control_dependencies([spec.train_op]):
-        step = tf1.train.get_global_step().read_value()
+    model = build_trained_model(
+        features,
+        labels,
+        job.architecture,
+        config,
+        total_steps=plan.total_steps,
+        steps_an_epoch=plan.steps_an_epoch,
+    )
     summaries = build_summaries(
         features=features,
-        end_points=spec.end_points,
-        loss=spec.loss,
-        accuracy=accuracy,
-        learning_rate=steps[0].learning_rate,
-        gradient_norm=steps[0].gradient_norm,
+        end_points=model.end_points,
+        loss=model.loss,
+        accuracy=model.accuracy,
+        learning_rate=model.learning_rate,
+        gradient_norm=model.gradient_norm,
     )
-    return _TrainGraph(step, spec.loss, accuracy, steps[0].learning_rate, wait, summaries)
+    return _TrainGraph(model, wait, summaries)
 
 
 def _run_steps(job: _Job) -> int:
@@ -267,7 +262,7 @@ def _run_steps(job: _Job) -> int:
         try:
             with tf1.train.MonitoredSession(creator, hooks.in_order) as session:
                 while not session.should_stop():
-                    session.run(ops.step)
+                    session.run(ops.model.step)
         finally:
             hooks.progress.clear()  # So that an error does not stand behind it.
     return hooks.checkpoints.saved_step
@@ -320,9 +315,9 @@ def _make_hooks(
 ) -> _Hooks:
     config, plan = job.config, job.plan
     progress = ProgressHook(
-        step=ops.step,
-        loss=ops.loss,
-        accuracy=ops.accuracy,
+        step=ops.model.step,
+        loss=ops.model.loss,
+        accuracy=ops.model.accuracy,
         start_step=job.start_step,
         total_steps=plan.total_steps,
         batch_size=config.batch_size,
@@ -337,8 +332,8 @@ def _make_hooks(
 
     clock = TrainingClock(job.run.logdir, start_step=job.start_step)
     checkpoints = CheckpointHook(
-        step=ops.step,
-        rate=ops.learning_rate,
+        step=ops.model.step,
+        rate=ops.model.learning_rate,
         saver=saver,
         logdir=job.run.logdir,
         clock=clock,
@@ -353,13 +348,13 @@ def _make_hooks(
     summaries = SummaryHook(
         writer=writers.training,
         summaries=ops.summaries,
-        step=ops.step,
+        step=ops.model.step,
         wait=ops.wait,
         start_step=job.start_step,
         batch_size=config.batch_size,
         scalars_every=config.summary_every_steps,
         pictures_every=plan.validation_steps,
     )
-    nan = NanHook(ops.step, ops.loss, ops.learning_rate, job.run.logdir)
+    nan = NanHook(ops.model.step, ops.model.loss, ops.model.learning_rate, job.run.logdir)
     in_order = [clock, nan, summaries, progress, checkpoints, job.signals]
     return _Hooks(in_order, progress, checkpoints)

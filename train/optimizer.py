@@ -68,7 +68,12 @@ class TrainStep:
 
 
 def build_train_step(
-    loss: tf.Tensor, config: TrainConfig, *, total_steps: int, steps_an_epoch: float
+    loss: tf.Tensor,
+    config: TrainConfig,
+    *,
+    total_steps: int,
+    steps_an_epoch: float,
+    first_step: int = 0,
 ) -> TrainStep:
     """Adds the optimiser to the graph.
 
@@ -80,12 +85,15 @@ def build_train_step(
       config: the optimiser and its values.
       total_steps: how many steps the run makes.
       steps_an_epoch: how many steps one pass over the training images makes.
+      first_step: the global step at which the schedule begins.
 
     Returns:
       The operations of one step.
     """
     step = tf.compat.v1.train.get_or_create_global_step()
-    rate = learning_rate_at(step, config, total_steps=total_steps, steps_an_epoch=steps_an_epoch)
+    rate = learning_rate_at(
+        step - first_step, config, total_steps=total_steps, steps_an_epoch=steps_an_epoch
+    )
     optimizer = _OPTIMIZERS[config.optimizer](rate, config)
     variables = tf.compat.v1.trainable_variables()
     gradients = tf.gradients(loss, variables)

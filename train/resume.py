@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.command_line import UserError, log
@@ -14,39 +10,6 @@ from model_definition import run_dir
 from model_definition.checkpoints import find_damage, list_checkpoints
 from model_definition.run_dir import Run, load_run, require_same_dataset, write_run
 from train.config import changed_flags
-
-
-@contextmanager
-def locked(logdir: Path) -> Iterator[None]:
-    """Keeps every other trainer out of a run folder while the block runs.
-
-    Args:
-      logdir: the run folder; made if need be.
-
-    Yields:
-      Nothing.
-
-    Raises:
-      UserError: another process trains in it.
-    """
-    if logdir.exists() and not logdir.is_dir():
-        raise UserError(f"{logdir}: a file; name a folder with --logdir")
-    made = not logdir.exists()
-    logdir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(logdir, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{logdir}: another process is training in this folder now; wait until it has "
-                "finished, or name another --logdir"
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)
-        if made and not any(logdir.iterdir()):
-            logdir.rmdir()
 
 
 def start_or_resume(run: Run, manifest: Manifest) -> Path | None:

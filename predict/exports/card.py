@@ -14,6 +14,7 @@ from input_pipeline.subsets import parse_fold
 from model_definition.architecture import parse_run_architecture
 from model_definition.checkpoints import checkpoint_step
 from model_definition.run_dir import HISTORY_NAME, Run
+from model_definition.versions import list_versions
 from predict.exports.exporting import Export
 from predict.exports.formats import ExportSource
 from predict.exports.table import find_format
@@ -126,6 +127,7 @@ def _describe_metrics(source: ExportSource, exports: Sequence[Export]) -> str:
     """Returns the validation scores of the checkpoints that were exported."""
     if not source.others:
         lines = _list_scores(source.run, {export.step for export in exports})
+        lines += _describe_update(source.run)
         return "\n".join(f"- {line}" for line in lines) or (
             "None: the exported checkpoint was not validated."
         )
@@ -167,6 +169,18 @@ def _show_architectures(source: ExportSource) -> list[str]:
         text = member.run.architecture_text.strip()
         names.setdefault(text, []).append(member.run.logdir.name)
     return [f"{', '.join(of)}:\n\n```\n{text}\n```" for text, of in names.items()]
+
+
+def _describe_update(run: Run) -> list[str]:
+    """Returns how an updated version was judged; nothing for the run as it was trained."""
+    return [
+        f"version {version.number}, against version {one['version']}, {one['images']}: "
+        f"{one['right_after']:,} of {one['num_images']:,} read right, "
+        f"{one['right_before']:,} before"
+        for version in list_versions(run.logdir)
+        if version.number == run.version
+        for one in version.comparisons
+    ]
 
 
 def _describe_input(run: Run) -> str:

@@ -28,7 +28,7 @@ def make_app(service: Service) -> App:
     api = FastAPI(
         title="Digits",
         description=described.INTRODUCTION,
-        version=serving_api.VERSION,
+        version=serving_api.API_VERSION,
         docs_url=None,  # They load scripts from elsewhere; /docs is our own.
         redoc_url=None,
     )
@@ -88,13 +88,12 @@ def _add_model_endpoints(api: FastAPI, service: Service) -> None:
     @api.get("/v1/models", tags=["models"])
     async def list_models() -> dict[str, Any]:
         """Lists the models; the page offers them."""
-        return {"models": [_describe_run(name, run) for name, run in service.config.runs.items()]}
+        return {"models": [_describe_run(name, run) for name, run in service.runs.items()]}
 
     @api.get("/v1/models/{name}", tags=["models"])
     async def get_status(name: str) -> dict[str, Any]:
-        """Tells whether a model is ready, as TensorFlow Serving does."""
-        service.find_run(name)
-        return serving_api.describe_status()
+        """Tells which version of a model is ready, as TensorFlow Serving does."""
+        return serving_api.describe_status(service.find_run(name))
 
     @api.get("/v1/models/{name}/metadata", tags=["models"])
     async def get_metadata(name: str) -> dict[str, Any]:
@@ -103,13 +102,12 @@ def _add_model_endpoints(api: FastAPI, service: Service) -> None:
 
     @api.get("/v1/models/{name}/versions/{version}", tags=["models"])
     async def get_version_status(name: str, version: str) -> dict[str, Any]:
-        """The same for one version; a run has one."""
-        service.find_run(name, version)
-        return serving_api.describe_status()
+        """The same for one version: the one that is served."""
+        return serving_api.describe_status(service.find_run(name, version))
 
     @api.get("/v1/models/{name}/versions/{version}/metadata", tags=["models"])
     async def get_version_metadata(name: str, version: str) -> dict[str, Any]:
-        """The same for one version; a run has one."""
+        """The same for one version: the one that is served."""
         return serving_api.describe_metadata(name, service.find_run(name, version))
 
     # These two are answered before they reach FastAPI; here they are described.
@@ -124,7 +122,7 @@ def _add_model_endpoints(api: FastAPI, service: Service) -> None:
         openapi_extra=described.PREDICT,
     )
     async def predict_by_version(name: str, version: str) -> None:
-        """The same by one version; a run has one."""
+        """The same by one version: the one that is served."""
         raise NotImplementedError
 
 
@@ -169,6 +167,7 @@ def _add_page(api: FastAPI) -> None:
 def _describe_run(name: str, run: Run) -> dict[str, Any]:
     return {
         "name": name,
+        "version": run.version,
         "classes": list(run.class_names),
         "image_shape": list(run.image_shape),
         "dataset": run.dataset_name,

@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from model_definition.run_dir import Run
-from predict.classifier import Classifier
 from predict.server.errors import BusyError
 from predict.server.limits import ServerLimits
 from predict.server.metrics import Metrics
@@ -27,9 +25,9 @@ _LOADED_RUNS = 8  # in memory at a time; another one takes the place of the long
 
 @dataclass(frozen=True)
 class _Waiting:
-    """Images of one request that wait for the network."""
+    """Images of one request that wait for a run's network."""
 
-    name: str
+    run: Run
     images: np.ndarray
     answer: asyncio.Future[np.ndarray]
 
@@ -37,38 +35,36 @@ class _Waiting:
 class Inference:
     """The served runs' networks, behind a queue."""
 
-    def __init__(self, runs: Mapping[str, Run], limits: ServerLimits, metrics: Metrics) -> None:
+    def __init__(self, limits: ServerLimits, metrics: Metrics) -> None:
         """Loads nothing yet.
 
         Args:
-          runs: by name.
           limits: how many images wait, and how many go through at once.
           metrics: told of each batch.
         """
-        self._runs = runs
         self._limits = limits
         self._metrics = metrics
         self._waiting: deque[_Waiting] = deque()
         self._num_waiting = 0  # images
         self._is_running = False
         self._thread = ThreadPoolExecutor(1, "inference")
-        # Called in the thread alone: LiteRT's interpreters are not made for several.
-        self._load = functools.lru_cache(_LOADED_RUNS)(self._load_run)
+        # Once a network is in use the thread alone calls it: LiteRT's interpreters are not made for
+        # several.
+        self._load = functools.lru_cache(_LOADED_RUNS)(load_served)
 
-    def warm_up(self, name: str) -> None:
-        """Loads a run's network and runs it once.
+    def warm_up(self, run: Run) -> None:
+        """Loads a run's network and runs it once, in the caller's thread, before it is in use.
 
         Raises:
           UserError: it is missing or damaged.
         """
-        images = np.zeros((1, *self._runs[name].image_shape), np.uint8)
-        self._thread.submit(lambda: self._load(name).predict(images)).result()
+        self._load(run).predict(np.zeros((1, *run.image_shape), np.uint8))
 
-    async def predict(self, name: str, images: np.ndarray) -> np.ndarray:
+    async def predict(self, run: Run, images: np.ndarray) -> np.ndarray:
         """Classifies images.
 
         Args:
-          name: the run's.
+          run: the run, in the version that is asked.
           images: uint8 [n, height, width, channels], of the shape that the run reads, n > 0.
 
         Returns:
@@ -80,7 +76,7 @@ class Inference:
         """
         size = self._limits.batch_images
         parts = [
-            await self._enqueue(name, images[start : start + size])
+            await self._enqueue(run, images[start : start + size])
             for start in range(0, len(images), size)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -89,11 +85,11 @@ class Inference:
         """Ends the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _enqueue(self, name: str, images: np.ndarray) -> asyncio.Future[np.ndarray]:
+    def _enqueue(self, run: Run, images: np.ndarray) -> asyncio.Future[np.ndarray]:
         if self._num_waiting + len(images) > self._limits.waiting_images:
             raise BusyError(f"{self._num_waiting} images wait for the network")
         answer = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(name, images, answer))
+        self._waiting.append(_Waiting(run, images, answer))
         self._num_waiting += len(images)
         if not self._is_running:
             self._run_next()
@@ -106,7 +102,7 @@ class Inference:
         while self._waiting:
             first = self._waiting[0]
             fits = size + len(first.images) <= self._limits.batch_images
-            if batch and (first.name != batch[0].name or not fits):
+            if batch and (first.run != batch[0].run or not fits):
                 break
             batch.append(self._waiting.popleft())
             size += len(first.images)
@@ -125,7 +121,7 @@ class Inference:
         """Runs in the thread."""
         outcome: np.ndarray | Exception
         try:
-            outcome = self._load(batch[0].name).predict(images)
+            outcome = self._load(batch[0].run).predict(images)
         except Exception as error:  # Raised where the request waits.
             outcome = error
         loop.call_soon_threadsafe(self._finish, batch, outcome)
@@ -143,6 +139,3 @@ class Inference:
                 request.answer.set_result(outcome[start:stop])
             start = stop
         self._run_next()
-
-    def _load_run(self, name: str) -> Classifier:
-        return load_served(self._runs[name])

@@ -33,7 +33,7 @@ from predict.server.metrics import Metrics
 from predict.server.runs import load_served
 
 # What a reader can do: a task's name, and its function.
-_Job = tuple[str, str, Any]  # task, run's name, the task's data
+_Job = tuple[str, Run, Any]  # task, run in the version that is asked, the task's data
 _LOADED_RUNS = 4  # a reader
 _SHOWN_SIDE = 1_600  # pixels of the larger side of a picture that is sent back
 
@@ -41,11 +41,10 @@ _SHOWN_SIDE = 1_600  # pixels of the larger side of a picture that is sent back
 class Readers:
     """A few processes that read pictures, and the queue before them."""
 
-    def __init__(self, runs: Mapping[str, Run], limits: ServerLimits, metrics: Metrics) -> None:
+    def __init__(self, limits: ServerLimits, metrics: Metrics) -> None:
         """Starts the processes, and does not wait for them.
 
         Args:
-          runs: by name.
           limits: how many processes, how many pictures wait, and what one may cost.
           metrics: told of each restart.
         """
@@ -55,15 +54,15 @@ class Readers:
         self._threads = ThreadPoolExecutor(limits.readers, "reader")  # each waits for a process
         self._idle: queue.SimpleQueue[_Reader] = queue.SimpleQueue()
         for _ in range(limits.readers):
-            self._idle.put(_Reader(runs, limits.picture))
+            self._idle.put(_Reader(limits.picture))
 
     async def read(
-        self, name: str, data: bytes, *, with_inputs: bool, with_picture: bool
+        self, run: Run, data: bytes, *, with_inputs: bool, with_picture: bool
     ) -> dict[str, Any]:
         """Reads a picture.
 
         Args:
-          name: the run's.
+          run: whose network reads it.
           data: a PNG or JPEG file.
           with_inputs: adds to each digit its `input`, what the network read, as a data URL.
           with_picture: adds the `picture`, upright and not too large, as a data URL.
@@ -74,14 +73,14 @@ class Readers:
         Raises:
           ApiError: the bytes are no picture, nothing is on it, or it took too long.
         """
-        answer = await self._run(("read", name, (data, with_inputs, with_picture)))
+        answer = await self._run(("read", run, (data, with_inputs, with_picture)))
         return dict(answer)
 
-    async def prepare(self, name: str, files: tuple[bytes, ...]) -> np.ndarray:
+    async def prepare(self, run: Run, files: tuple[bytes, ...]) -> np.ndarray:
         """Turns pictures of one digit each into what a network reads.
 
         Args:
-          name: the run's.
+          run: whose network is to read it.
           files: PNG or JPEG files.
 
         Returns:
@@ -90,9 +89,9 @@ class Readers:
         Raises:
           ApiError: a file is no picture of exactly one digit.
         """
-        return np.concatenate([await self._run(("prepare", name, file)) for file in files])
+        return np.concatenate([await self._run(("prepare", run, file)) for file in files])
 
-    async def decode(self, name: str, data: bytes) -> np.ndarray:
+    async def decode(self, run: Run, data: bytes) -> np.ndarray:
         """Decodes a picture that is in the form that a network reads.
 
         Returns:
@@ -101,7 +100,7 @@ class Readers:
         Raises:
           ApiError: it is no picture of that size.
         """
-        image = await self._run(("decode", name, data))
+        image = await self._run(("decode", run, data))
         assert isinstance(image, np.ndarray)
         return image
 
@@ -145,8 +144,8 @@ class _ReaderLostError(Exception):
 class _Reader:
     """One process, seen from the server."""
 
-    def __init__(self, runs: Mapping[str, Run], limits: FetchLimits) -> None:
-        self._arguments = (dict(runs), limits)
+    def __init__(self, limits: FetchLimits) -> None:
+        self._limits = limits
         self._start()
 
     def _start(self) -> None:
@@ -154,7 +153,7 @@ class _Reader:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve_jobs, args=(theirs, *self._arguments), name="reader", daemon=True
+            target=_serve_jobs, args=(theirs, self._limits), name="reader", daemon=True
         )
         self._process.start()
         theirs.close()
@@ -183,19 +182,19 @@ class _Reader:
         self._process.join()
 
 
-def _serve_jobs(connection: Connection, runs: Mapping[str, Run], limits: FetchLimits) -> None:
+def _serve_jobs(connection: Connection, limits: FetchLimits) -> None:
     """Is the process: does one job after the other until the server is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The server finishes its requests first.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    load = functools.lru_cache(_LOADED_RUNS)(lambda name: load_served(runs[name]))
+    load = functools.lru_cache(_LOADED_RUNS)(load_served)
     while True:
         try:
-            task, name, data = connection.recv()
+            task, run, data = connection.recv()
         except (EOFError, OSError):
             return
         answer: tuple[bool, Any]
         try:
-            answer = True, _TASKS[task](data, runs[name], lambda name=name: load(name), limits)
+            answer = True, _TASKS[task](data, run, functools.partial(load, run), limits)
         except ImageError as error:
             answer = False, (400, str(error))
         except ApiError as error:

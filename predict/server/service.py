@@ -16,6 +16,7 @@ from predict.image_source import ImageError
 from predict.server import serving_api
 from predict.server.errors import ApiError, BusyError
 from predict.server.feedback import FeedbackFile
+from predict.server.following import VersionFollower
 from predict.server.inference import Inference
 from predict.server.limits import ServerLimits
 from predict.server.metrics import Metrics
@@ -47,7 +48,12 @@ class ServerConfig:
 
 
 class Service:
-    """The endpoints' work, and the processes and threads that do it."""
+    """The endpoints' work, and the processes and threads that do it.
+
+    Attributes:
+      config: what is served, and to whom.
+      runs: the served runs by name, each in the version that is served now.
+    """
 
     def __init__(self, config: ServerConfig) -> None:
         """Starts the readers and loads the first run's network.
@@ -56,10 +62,12 @@ class Service:
           UserError: that network is missing or damaged.
         """
         self.config = config
+        self.runs = dict(config.runs)
         self.metrics = Metrics()
-        self.inference = Inference(config.runs, config.limits, self.metrics)
-        self.inference.warm_up(next(iter(config.runs)))
-        self.readers = Readers(config.runs, config.limits, self.metrics)
+        self.inference = Inference(config.limits, self.metrics)
+        self.inference.warm_up(next(iter(self.runs.values())))
+        self.readers = Readers(config.limits, self.metrics)
+        self._follower = VersionFollower(self.runs, self.inference.warm_up)
         # For what waits on disks, networks, or large texts: small work, and little of it.
         self._threads = ThreadPoolExecutor(config.limits.fetches + 2, "worker")
         self._num_fetches = 0
@@ -70,6 +78,7 @@ class Service:
 
     def close(self) -> None:
         """Ends the threads and processes."""
+        self._follower.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.inference.close()
         self.readers.close()
@@ -80,11 +89,11 @@ class Service:
         Raises:
           ApiError: there is none of this name and version.
         """
-        if name not in self.config.runs:
+        run = self.runs.get(name)
+        if run is None or version not in (None, str(run.version)):
             which = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise ApiError(404, f"Servable not found for request: {which}")
-        serving_api.require_version(name, version)
-        return self.config.runs[name]
+        return run
 
     async def predict(self, path: str, body: bytes) -> bytes:
         """Answers `POST /v1/models/NAME:predict`.
@@ -115,10 +124,8 @@ class Service:
             request = serving_api.parse_predict(body, run)
         pixels = request.pixels
         if pixels is None:
-            pixels = await self.readers.prepare(match["name"], request.files)
-        return serving_api.encode_predictions(
-            request, await self.inference.predict(match["name"], pixels)
-        )
+            pixels = await self.readers.prepare(run, request.files)
+        return serving_api.encode_predictions(request, await self.inference.predict(run, pixels))
 
     async def read(self, content_type: str, body: bytes, query: Mapping[str, str]) -> dict:
         """Answers `POST /v1/read`.
@@ -142,12 +149,11 @@ class Service:
             _require_json(content_type)
             request = {**query, **await self._run_in_thread(serving_api.load_object, body)}
             data = await self._get_picture(request)
-        name = request.get("model", next(iter(self.config.runs)))
+        name = request.get("model", next(iter(self.runs)))
         if not isinstance(name, str):
             raise ApiError(400, 'expected a name as "model"')
-        self.find_run(name)
         answer = await self.readers.read(
-            name,
+            self.find_run(name),
             data,
             with_inputs=request.get("inputs") in (True, "true"),
             with_picture=request.get("picture") in (True, "true"),
@@ -162,14 +168,14 @@ class Service:
         """
         _require_json(content_type)
         request = serving_api.load_object(body)
-        name = request.get("model", next(iter(self.config.runs)))
+        name = request.get("model", next(iter(self.runs)))
         if not isinstance(name, str):
             raise ApiError(400, 'expected a name as "model"')
         run = self.find_run(name)
         label = _find_label(request.get("label"), run)
-        image = await self.readers.decode(name, serving_api.decode_base64(request.get("image")))
+        image = await self.readers.decode(run, serving_api.decode_base64(request.get("image")))
         # Answered anew, so that what is kept is what this network says, not what a client says.
-        probabilities = (await self.inference.predict(name, image[None]))[0]
+        probabilities = (await self.inference.predict(run, image[None]))[0]
         try:
             await self._run_in_thread(self._feedback[name].append, image, label, probabilities)
         except OSError as error:

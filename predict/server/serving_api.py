@@ -21,7 +21,7 @@ import orjson
 from model_definition.run_dir import Run
 from predict.server.errors import ApiError
 
-VERSION = "1"  # A run folder has one exported model.
+API_VERSION = "1"
 _PIXELS, _FILES, _OUTPUT = "pixels", "image_bytes", "probabilities"
 _SIGNATURES = {"serving_default": _PIXELS, _FILES: _FILES}
 _MOST_FILES = 64  # a request; each takes milliseconds to decode
@@ -190,20 +190,11 @@ def encode_predictions(request: PredictRequest, probabilities: np.ndarray) -> by
     )
 
 
-def require_version(name: str, version: str | None) -> None:
-    """Checks the version that a path names, None being the latest.
-
-    Raises:
-      ApiError: there is no such version.
-    """
-    if version not in (None, VERSION):
-        raise ApiError(404, f"Servable not found for request: Specific({name}, {version})")
-
-
-def describe_status() -> dict[str, Any]:
+def describe_status(run: Run) -> dict[str, Any]:
     """Returns what `GET /v1/models/NAME` answers."""
     status = {"error_code": "OK", "error_message": ""}
-    return {"model_version_status": [{"version": VERSION, "state": "AVAILABLE", "status": status}]}
+    version = {"version": str(run.version), "state": "AVAILABLE", "status": status}
+    return {"model_version_status": [version]}
 
 
 def describe_metadata(name: str, run: Run) -> dict[str, Any]:
@@ -223,7 +214,7 @@ def describe_metadata(name: str, run: Run) -> dict[str, Any]:
         for signature, tensor in inputs.items()
     }
     return {
-        "model_spec": {"name": name, "signature_name": "", "version": VERSION},
+        "model_spec": {"name": name, "signature_name": "", "version": str(run.version)},
         "metadata": {"signature_def": {"signature_def": signatures}},
     }
 
