@@ -16,6 +16,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 EXIT_USER_ERROR = 1  # absl's own code for a flag that it cannot read
+EXIT_STOPPED = 42  # stopped by a signal after saving, as TensorFlow's preemption handler exits
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
 

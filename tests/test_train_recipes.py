@@ -10,7 +10,9 @@ from data_prep.command_line import UserError
 from model_definition.architecture import load_architecture
 from train import train_lenet
 from train.config import TrainConfig
-from train.recipes import MAX_FILE_BYTES, RECIPES, list_recipes, load_recipe
+from train.recipes import RECIPES, list_recipes, load_recipe
+from train.shipped_texts import MAX_FILE_BYTES
+from train.training_flags import HELP
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def test_every_training_flag_has_its_help_and_every_help_its_flag(known):
     config = TrainConfig()
     fields = {**vars(config), **vars(config.augmentation)}
     del fields["augmentation"]
-    assert set(train_lenet._HELP) == set(fields)
+    assert set(HELP) == set(fields)
     defaults = {name: known[name].default for name in fields}
     assert defaults == {**fields, "model_set": []}
 

@@ -18,51 +18,13 @@ from absl import flags
 
 from data_prep import command_line
 from data_prep.command_line import UserError
-from train.config import CHOICES, TrainConfig, make_config, training_flags, unused_flags
+from train.config import TrainConfig, make_config, unused_flags
 from train.recipes import list_recipes, load_recipe, override_recipe
-
-EXIT_STOPPED = 42  # stopped by a signal after saving, as TensorFlow's preemption handler exits
-
-_HELP = {
-    "model": "A network of the zoo, or a text file's path.",
-    "model_set": "Sets a named value of the model's text, such as width=64.",
-    "train_splits": "What to train on, such as train+validation.",
-    "train_limit": "Trains on so many images, each class in proportion.",
-    "batch_size": "Images a step.",
-    "epochs": "Passes over the training images.",
-    "max_steps": "Steps in all, instead of --epochs.",
-    "optimizer": "The optimiser.",
-    "learning_rate": "The largest learning rate of the schedule.",
-    "schedule": "How the learning rate changes.",
-    "warmup_steps": "Steps of rising learning rate. [30 % of one_cycle's, else none]",
-    "decay_rate": "Factor an epoch of the exponential schedule.",
-    "momentum": "Momentum of momentum and rmsprop.",
-    "beta1": "Adam's decay of the gradient's moving average.",
-    "beta2": "Adam's decay of the squared gradient's moving average.",
-    "weight_decay": "Decoupled weight decay; 0 for none.",
-    "label_smoothing": "Share of the target spread over all classes.",
-    "clip_norm": "Largest norm of the gradient; 0 for any.",
-    "ema_decay": "Decay of the weights' moving average; 0 for none.",
-    "patience": "Stops after so many validations without improvement; 0 for never.",
-    "validate_every_steps": "Steps between validations. [an epoch's]",
-    "summary_every_steps": "Steps between TensorBoard's scalars.",
-    "keep_checkpoints": "Last checkpoints to keep, besides the best.",
-    "cache_mb": "Images up to this size (MB) stay in memory.",
-    "seed": "Decides weights, order, dropout and distortions.",
-    "precision": "Arithmetic of training; auto takes bfloat16 where the processor has it.",
-    "shift": "Augmentation: largest shift, a share of the side.",
-    "rotation": "Augmentation: largest rotation, in degrees.",
-    "zoom": "Augmentation: largest change of scale, a share.",
-    "shear": "Augmentation: largest slant, in degrees.",
-    "elastic": "Augmentation: elastic distortion's alpha, in pixels.",
-}
+from train.training_flags import define_training_flags, given_training_flags
 
 
 def define_flags() -> None:
-    """Defines the script's flags; `TrainConfig` has the defaults of those that are about training.
-
-    It checks their ranges too, so that a recipe's values and a caller's pass the same checks.
-    """
+    """Defines the script's flags."""
     flags.DEFINE_string("data_dir", "data/mnist", "The dataset folder, from convert.py.")
     flags.DEFINE_string("logdir", "runs/lenet", "The run folder to make or go on with.")
     flags.DEFINE_string(
@@ -72,17 +34,7 @@ def define_flags() -> None:
         "take the place of the recipe's. help lists the recipes.",
     )
     flags.DEFINE_bool("json", False, "Prints one JSON document instead of text.")
-    for name, (kind, default) in training_flags().items():
-        if name in CHOICES:
-            flags.DEFINE_enum(name, default, CHOICES[name], _HELP[name])
-        elif kind is tuple:
-            flags.DEFINE_multi_string(name, list(default), _HELP[name])
-        elif kind is int:
-            flags.DEFINE_integer(name, default, _HELP[name])
-        elif kind is float:
-            flags.DEFINE_float(name, default, _HELP[name])
-        else:
-            flags.DEFINE_string(name, default, _HELP[name])
+    define_training_flags()
 
 
 def main(argv: list[str]) -> int:
@@ -124,7 +76,7 @@ def main(argv: list[str]) -> int:
         print(f"  python eval/evaluate.py --logdir={quoted}")
         print(f"  python predict/predict.py --logdir={quoted} --url=URL")
         print(f"  tensorboard --logdir {shlex.quote(str(Path(logdir).parent))}")
-    return EXIT_STOPPED if result.stopped_by_signal else 0
+    return command_line.EXIT_STOPPED if result.stopped_by_signal else 0
 
 
 def read_config(values: flags.FlagValues) -> TrainConfig:
@@ -139,7 +91,7 @@ def read_config(values: flags.FlagValues) -> TrainConfig:
     Raises:
       UserError: a flag is out of range or has no effect, or the recipe cannot be read.
     """
-    given = {name: values[name].value for name in training_flags() if values[name].present}
+    given = given_training_flags(values)
     if values.recipe is not None:
         recipe = load_recipe(values.recipe, values)
         command_line.log(f"recipe {values.recipe}:\n{recipe.text.rstrip()}")
