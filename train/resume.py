@@ -16,6 +16,10 @@ from model_definition.run_dir import Run, load_run, require_same_dataset, write_
 from train.config import changed_flags
 
 
+class FolderInUse(UserError):
+    """Another process trains in the run folder now."""
+
+
 @contextmanager
 def locked(logdir: Path) -> Iterator[None]:
     """Keeps every other trainer out of a run folder while the block runs.
@@ -27,7 +31,8 @@ def locked(logdir: Path) -> Iterator[None]:
       Nothing.
 
     Raises:
-      UserError: another process trains in it.
+      FolderInUse: another process trains in it.
+      UserError: it is a file.
     """
     if logdir.exists() and not logdir.is_dir():
         raise UserError(f"{logdir}: a file; name a folder with --logdir")
@@ -38,7 +43,7 @@ def locked(logdir: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(
+            raise FolderInUse(
                 f"{logdir}: another process is training in this folder now; wait until it has "
                 "finished, or name another --logdir"
             ) from error
