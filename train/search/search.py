@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,7 +124,9 @@ def _require_validation(settings: Settings, options: SearchOptions, manifest: Ma
     searched = [one.values for one in settings.dimensions if one.name == "train_splits"]
     for splits in searched[0] if searched else [None]:
         config = settings.config({"train_splits": splits} if splits else {})
-        if not make_plan(config, options.data_dir, manifest).validates:
+        with contextlib.redirect_stderr(io.StringIO()):  # What it says of this one is no matter.
+            plan = make_plan(config, options.data_dir, manifest)
+        if not plan.validates:
             raise UserError(
                 f"--train_splits={config.train_splits}: trials are judged on a validation split "
                 "that is not trained on, and there is none; leave --train_splits out, or convert "

@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import Trial
 
+from data_prep.command_line import UserError
 from data_prep.schema import Manifest
 from train.config import TrainConfig
 from train.hooks import StopOnSignalHook, TrainingFailed
@@ -73,6 +74,7 @@ class TrialJob:
           Interrupted: a signal stopped it, or another process trains in its folder.
           Dropped: it is one too many.
           TrainingFailed: it cannot be trained.
+          UserError: something else is wrong, such as a full disk.
           optuna.TrialPruned: it is not worth its remaining steps.
         """
         study, frozen = trial.study, trial._get_latest_trial()
@@ -93,6 +95,9 @@ class TrialJob:
                 return self._train(trial, config, folder)
         except TrainingFailed as error:
             trial.set_user_attr("failure", str(error))
+            raise
+        except UserError:
+            trial.set_user_attr("stopped", True)  # It goes on when this is mended.
             raise
         finally:
             trial.set_user_attr("seconds", round(before + time.monotonic() - start, 1))
