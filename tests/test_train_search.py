@@ -2,6 +2,7 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -240,14 +241,17 @@ def test_pruned_trial_stays_as_a_stopped_run(run_search, monkeypatch, capsys):
     assert "% pruned  learning_rate=" in capsys.readouterr().err
 
 
-def test_diverged_trial_is_told_with_its_reason_and_the_search_goes_on(run_search, capsys):
+def test_diverged_trial_is_told_with_its_reason_and_the_search_goes_on(run_search, folder, capsys):
+    linear = folder / "linear.txt"
+    linear.write_text("flatten\ndense 7 activation=none\noutput\n", encoding="utf-8")
     report, _ = run_search(
         "diverged",
         "learning_rate choice 900000 0.01",
         trials=4,
         optimizer="sgd",
         schedule="constant",
-        epochs=2.0,
+        model=str(linear),
+        max_steps=20,
     )
     states = {outcome.drawn["learning_rate"]: outcome.state for outcome in report.outcomes}
     assert states == {900_000.0: "failed", 0.01: "finished"}
@@ -283,7 +287,7 @@ def test_time_as_budget_begins_one_trial_at_least_and_none_that_would_not_end(
     # Trials take a minute, and there are one and a half.
     monkeypatch.setattr(search_module, "typical_seconds", lambda outcomes: 60.0)
     now = [0.0]
-    monkeypatch.setattr(search_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(search_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     end_trial = search_module._Search._end_trial
 
     def end_after_a_minute(self, study, trial):

@@ -125,6 +125,7 @@ def checkpoints(search, place):
         ([], "--space: name what to search: bn_cnn, lenet, or a text file's path"),
         (["--space=lenet", "--trials=2", "--minutes=1"], "--trials and --minutes: set one of them"),
         (["--space=lenet", "--data_dir=nowhere"], "nowhere: "),
+        (["--space=lenet", "--trials=0"], "--trials=0: expected a number above 0 and below"),
         (["--space=lenet", "--batch_size=0"], "--batch_size=0: expected a whole number"),
         (["--space=lenet", "--shift=0.1"], "line 7: --shift is given too; remove one of the two"),
     ],

@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
         logdir=logdir,
         storage=values.storage,
         seed=values.seed,
-        trials=None if values.minutes is not None else values.trials or _TRIALS,
+        trials=_TRIALS if values.trials is None and values.minutes is None else values.trials,
         minutes=values.minutes,
         keep=values.keep,
     )

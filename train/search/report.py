@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 from optuna.study import Study
+from optuna.trial import TrialState
 
 from data_prep.schema import Manifest
 from model_definition.run_dir import write_atomically
@@ -105,7 +106,7 @@ def describe_search(
         dimensions=tuple(one.name for one in sorted(settings.dimensions, key=_line_of)),
         outcomes=tuple(result.outcomes),
         best=tuple(best),
-        importances=_importances(_plain_study(result.study), len(best)),
+        importances=_importances(_plain_study(result.study, with_pruned=True), len(best)),
         noise=1.96 * math.sqrt(2 * accuracy * (1 - accuracy) / num_validated),
         num_validated=num_validated,
         recipe=options.logdir / RECIPE_NAME if best else None,
@@ -118,10 +119,20 @@ def _line_of(dimension: Dimension) -> int:
     return dimension.places[0].line
 
 
-def _plain_study(study: Study) -> Study:
-    """Copies the trials that have ended, so that their numbers are their places."""
+def _plain_study(study: Study, *, with_pruned: bool) -> Study:
+    """Copies the trials that have ended, so that their numbers are their places.
+
+    Args:
+      study: the study.
+      with_pruned: whether those that were pruned count as finished, with what they had reached.
+    """
     plain = optuna.create_study(study_name=study.study_name, direction="maximize")
-    plain.add_trials(list(list_ended(study).values()))
+    for trial in list_ended(study).values():
+        if with_pruned and trial.state == TrialState.PRUNED:
+            trial = optuna.trial.create_trial(
+                params=trial.params, distributions=trial.distributions, value=trial.value
+            )
+        plain.add_trial(trial)
     return plain
 
 
@@ -130,6 +141,7 @@ def _importances(study: Study, num_finished: int) -> dict[str, float]:
 
     Watanabe and others 2023, https://arxiv.org/abs/2304.10255: which parameters lead to the best
     trials. Unlike fANOVA it takes those that not every trial has, and needs no forest of trees.
+    Pruned trials count: what is bad was mostly pruned, and without it nothing would seem to matter.
     """
     if num_finished < _FEWEST_FOR_IMPORTANCE:
         return {}
@@ -151,7 +163,11 @@ def write_report(report: Report, result: SearchResult, settings: Settings, logdi
     write_atomically(logdir / CSV_NAME, _to_csv(report))
     if report.best:
         write_atomically(logdir / RECIPE_NAME, _to_recipe(report, settings))
-        write_pictures(_plain_study(result.study), bool(report.importances), logdir)
+        write_pictures(
+            _plain_study(result.study, with_pruned=False),
+            _plain_study(result.study, with_pruned=True) if report.importances else None,
+            logdir,
+        )
 
 
 def _to_csv(report: Report) -> str:

@@ -13,6 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from data_prep.command_line import UserError
 from data_prep.schema import Manifest
+from model_definition.checkpoints import list_checkpoints
+from model_definition.run_dir import EXPORT_PATH
 from train.hooks import StopOnSignalHook, TrainingFailed
 from train.loop import train
 from train.plan import make_plan
@@ -115,8 +117,8 @@ def search(settings: Settings, options: SearchOptions, manifest: Manifest) -> Se
     with contextlib.closing(progress), signals.listening():
         _Search(settings, options, manifest, study, progress, signals).go_on()
         outcomes = list_outcomes(study, settings)
-        if not signals.stopped:
-            _export_best(settings, options, outcomes, progress, signals)
+        remove_checkpoints(options.logdir, outcomes, options.keep)
+        _export_best(settings, options, outcomes, progress, signals)
     return SearchResult(study, outcomes, signals.stopped)
 
 
@@ -144,7 +146,7 @@ class _Search:
     study: Study
     progress: Progress
     signals: StopOnSignalHook
-    _begun: float = field(default_factory=time.monotonic)
+    _begun: float = field(default_factory=lambda: time.monotonic())
     _ended: int = 0  # trials of this process
     _waits: bool = False  # for other processes
 
@@ -235,8 +237,8 @@ def _export_best(
     """Calibrates and exports the runs that are kept, which their trials did not."""
     for outcome in rank(outcomes)[: options.keep]:
         folder = folder_of(options.logdir, outcome.place)
-        is_here = any(folder.glob("model.ckpt-*"))  # and not on another machine
-        if not is_here or (folder / "export/model.tflite").exists():
+        is_here = bool(list_checkpoints(folder))  # and not on another machine
+        if signals.stopped or not is_here or (folder / EXPORT_PATH).exists():
             continue
         progress.say(f"exporting trial {outcome.place}")
         with (
