@@ -1,4 +1,4 @@
-"""Mistakes in an architecture's text: where they are, and how they are told."""
+"""Mistakes in a text that a user wrote: where they are, and how they are told."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Mistake:
         return self.place.line
 
 
-class ArchitectureError(UserError):
-    """Mistakes in an architecture; its text shows each with its line and a caret under the word.
+class TextError(UserError):
+    """Mistakes in a user's text; its own text shows each with its line and carets under the word.
 
     Attributes:
       mistakes: all that were found, in the order of the text.
@@ -69,6 +69,10 @@ class ArchitectureError(UserError):
             more = ", …" if len(untold) > 10 else ""
             told.append(f"and {len(untold)} more: line {numbers}{more}")
         super().__init__("\n".join(told))
+
+
+class ArchitectureError(TextError):
+    """Mistakes in an architecture."""
 
 
 def _show(place: Place, lines: list[str]) -> str:

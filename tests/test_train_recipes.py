@@ -10,7 +10,8 @@ from data_prep.command_line import UserError
 from model_definition.architecture import load_architecture
 from train import train_lenet
 from train.config import TrainConfig
-from train.recipes import MAX_FILE_BYTES, RECIPES, list_recipes, load_recipe
+from train.recipes import RECIPES, list_recipes, load_recipe
+from train.shipped_texts import MAX_FILE_BYTES
 from train.training_flags import HELP, read_config
 
 

@@ -34,7 +34,7 @@ from model_definition.ensemble import member_name, write_ensemble
 from model_definition.run_dir import HISTORY_NAME
 from train.config import TrainConfig, training_flags
 from train.recipes import describe_recipes
-from train.training_flags import define_training_flags, read_config
+from train.training_flags import define_recipe_flag, define_training_flags, read_config
 
 FEWEST_FOLDS = 12  # of which one is held out: a twelfth, as convert.py sets aside
 _EVALUATE = Path(__file__).resolve().parents[1] / "eval/evaluate.py"
@@ -55,6 +55,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("parallel", 1, "How many members train at a time.", 1, 100)
     flags.DEFINE_bool("json", False, "Prints one JSON document instead of text.")
+    define_recipe_flag()
     define_training_flags()
 
 

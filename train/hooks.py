@@ -27,12 +27,21 @@ _Values: TypeAlias = tf1.train.SessionRunValues
 _Args: TypeAlias = tf1.train.SessionRunArgs
 
 
+class TrainingFailed(UserError):
+    """These flags cannot be trained with; others may be."""
+
+
 class StopOnSignalHook(tf1.train.SessionRunHook):
     """Ends training after the step in which SIGTERM or Ctrl-C came; a second one quits at once."""
 
-    def __init__(self) -> None:
-        """Nothing is asked for yet."""
+    def __init__(self, say: Callable[[str], None] = log) -> None:
+        """Nothing is asked for yet.
+
+        Args:
+          say: tells the user that the signal was received.
+        """
         self.stopped = False
+        self._say = say
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -50,7 +59,9 @@ class StopOnSignalHook(tf1.train.SessionRunHook):
             # TensorFlow's threads are still at work, so only this leaves without waiting.
             os._exit(EXIT_INTERRUPTED)
         self.stopped = True
-        log(f"\n{signal.Signals(number).name}: saving after this step; once more quits at once")
+        self._say(
+            f"\n{signal.Signals(number).name}: saving after this step; once more quits at once"
+        )
 
     def after_run(self, run_context: _Context, run_values: _Values) -> None:
         """Asks the session to stop."""
@@ -78,13 +89,13 @@ class NanHook(tf1.train.SessionRunHook):
         return _Args(self._fetches)
 
     def after_run(self, run_context: _Context, run_values: _Values) -> None:
-        """Raises `UserError` where the loss is not finite."""
+        """Raises `TrainingFailed` where the loss is not finite."""
         step, loss, rate = run_values.results
         if not math.isfinite(loss):
             raise diverged(f"the loss is {loss}", int(step), float(rate), self._logdir)
 
 
-def diverged(what: str, step: int, rate: float, logdir: Path) -> UserError:
+def diverged(what: str, step: int, rate: float, logdir: Path) -> TrainingFailed:
     """Returns the error of a run whose numbers have left the finite ones.
 
     Args:
@@ -95,7 +106,7 @@ def diverged(what: str, step: int, rate: float, logdir: Path) -> UserError:
     """
     checkpoints = list_checkpoints(logdir)
     last = f"the last good checkpoint is {checkpoints[0]}" if checkpoints else "none was saved yet"
-    return UserError(
+    return TrainingFailed(
         f"step {step}: {what} at learning rate {rate:.3g}; {last}; train again into another "
         "--logdir with a lower --learning_rate, or with --clip_norm=1"
     )
@@ -174,7 +185,7 @@ class CheckpointHook(tf1.train.SessionRunHook):
           rate: the step's learning rate, for the error.
 
         Raises:
-          UserError: the weights are not finite; what was saved before stays good.
+          TrainingFailed: the weights are not finite; what was saved before stays good.
         """
         if not session.run(self._all_finite):
             raise diverged("a weight is not finite", self._current_step, rate, self._logdir)

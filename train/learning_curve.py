@@ -35,7 +35,7 @@ from train.curve import (
     summarize,
 )
 from train.recipes import describe_recipes
-from train.training_flags import define_training_flags, read_config
+from train.training_flags import define_recipe_flag, define_training_flags, read_config
 
 EXIT_STOPPED = 42  # as train_lenet.py
 
@@ -56,7 +56,8 @@ def define_flags() -> None:
         1000,
     )
     flags.DEFINE_bool("json", False, "Prints one JSON document instead of text.")
-    define_training_flags(recipe="few")
+    define_recipe_flag("few")
+    define_training_flags()
 
 
 def main(argv: list[str]) -> int:

@@ -6,7 +6,7 @@ import contextlib
 import importlib.metadata
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +27,14 @@ from train.calibration import calibrate
 from train.clock import TrainingClock
 from train.config import TrainConfig
 from train.graph import TrainedModel, build_trained_model
-from train.hooks import CheckpointHook, NanHook, ProgressHook, StopOnSignalHook, SummaryHook
+from train.hooks import (
+    CheckpointHook,
+    NanHook,
+    ProgressHook,
+    StopOnSignalHook,
+    SummaryHook,
+    TrainingFailed,
+)
 from train.plan import TrainPlan, make_plan
 from train.precision import resolve_precision, session_config
 from train.resume import start_or_resume
@@ -62,7 +69,9 @@ def train(
     *,
     data_dir: Path,
     logdir: Path,
+    on_score: Callable[[Score], None] | None = None,
     signals: StopOnSignalHook | None = None,
+    exports: bool = True,
 ) -> TrainResult:
     """Trains, or goes on training, until the steps or the patience are used up; then exports.
 
@@ -70,13 +79,17 @@ def train(
       config: what to train and how.
       data_dir: the dataset folder.
       logdir: the run folder.
+      on_score: called with each new validation, when it is saved. What it raises ends the run,
+        which can be taken up again.
       signals: what hears SIGTERM and Ctrl-C, for a caller that has more to stop than this run.
+      exports: whether to calibrate and export the best checkpoint at the end.
 
     Returns:
       What came of it.
 
     Raises:
-      UserError: the dataset, the model or the run folder do not fit, or training diverged.
+      TrainingFailed: training diverged, or these flags need more memory than there is.
+      UserError: the dataset, the model or the run folder do not fit.
     """
     start = time.monotonic()
     manifest = load_manifest(data_dir)
@@ -113,11 +126,20 @@ def train(
             validator = Validator(data_dir, manifest, architecture, plan.validation)
             stack.callback(validator.close)
         job = _Job(
-            config, plan, run, architecture, checkpoint, start_step, history, validator, signals
+            config,
+            plan,
+            run,
+            architecture,
+            checkpoint,
+            start_step,
+            history,
+            validator,
+            signals,
+            on_score,
         )
         last_step = _run_steps(job)
         stopped = signals.stopped
-        if not stopped:
+        if exports and not stopped:
             best = choose_checkpoint(run, "best")
             known = Part(
                 data_dir, manifest, plan.training.splits, config.seed, kept=plan.training.kept
@@ -142,7 +164,8 @@ def _exhaustion_named(logdir: Path) -> Iterator[None]:
     except tf.errors.ResourceExhaustedError as error:
         is_disk = "No space left" in str(error)
         what, remedy = ("disk", "free some space") if is_disk else ("memory", "lower --batch_size")
-        raise UserError(
+        kind = UserError if is_disk else TrainingFailed
+        raise kind(
             f"{logdir}: the {what} is full; {remedy}, and run the same command again to go on"
         ) from error
 
@@ -193,6 +216,7 @@ class _Job:
     history: History
     validator: Validator | None
     signals: StopOnSignalHook
+    on_score: Callable[[Score], None] | None
 
 
 def _build_graph(job: _Job) -> _TrainGraph:
@@ -329,6 +353,8 @@ def _make_hooks(
         facts = {name: value for name, value in vars(score).items() if name != "step"}
         writers.validation.add_summary(scalar_summary(**facts), score.step)
         writers.validation.flush()
+        if job.on_score:
+            job.on_score(score)
 
     clock = TrainingClock(job.run.logdir, start_step=job.start_step)
     checkpoints = CheckpointHook(

@@ -21,10 +21,11 @@ from absl import flags
 from data_prep.command_line import UserError, log
 from model_definition.mistakes import did_you_mean, split_lines
 from train.config import make_config, training_flags, unused_flags
+from train.shipped_texts import ShippedTexts
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
-MAX_FILE_BYTES = 65_536
 
+_RECIPES = ShippedTexts(RECIPES, "recipe", "flags")
 _MOST_MISTAKES = 10  # told of one file
 # Where one of these is given, what the recipe says of the other one no longer holds.
 _TAKES_THE_PLACE_OF = {"epochs": "max_steps", "max_steps": "epochs", "model": "model_set"}
@@ -45,10 +46,7 @@ class Recipe:
 
 def list_recipes() -> dict[str, str]:
     """Returns the first comment of each recipe that comes with the project, by name."""
-    return {
-        path.stem: path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
-        for path in sorted(RECIPES.glob("*.txt"))
-    }
+    return _RECIPES.describe()
 
 
 def describe_recipes() -> str:
@@ -69,16 +67,7 @@ def load_recipe(recipe: str, known: flags.FlagValues) -> Recipe:
     Raises:
       UserError: there is no such recipe, or it has mistakes; names all of them by line.
     """
-    path = _find_recipe(recipe)
-    with path.open("rb") as file:
-        content = file.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise UserError(f"{path}: longer than {MAX_FILE_BYTES:,} bytes, so not a recipe of flags")
-    try:
-        text = content.decode("utf-8-sig")  # Some editors begin a file with a byte order mark.
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}, line {line}: not text; save the file as UTF-8") from None
+    path, text = _RECIPES.read(recipe)
     values, mistakes = _parse(text, known)
     if mistakes:
         told = [f"line {line}: {message}" for line, message in mistakes[:_MOST_MISTAKES]]
@@ -129,18 +118,6 @@ def _merge_model_sets(old: list[str], given: list[str]) -> list[str]:
     lost = [text for text in old if text not in kept and text not in given]
     _log_loss("model_set", lost, "gives way to the command line's")
     return [*kept, *given]
-
-
-def _find_recipe(recipe: str) -> Path:
-    names = list(list_recipes())
-    path = RECIPES / f"{recipe}.txt" if recipe in names else Path(recipe)
-    if not path.is_file():
-        raise UserError(
-            f"--recipe={recipe}: found neither a recipe of that name nor a file"
-            f"{did_you_mean(recipe, names)}; there are {', '.join(names)}, and --recipe=help "
-            "describes them"
-        )
-    return path
 
 
 def _parse(text: str, known: flags.FlagValues) -> tuple[dict[str, Any], list[tuple[int, str]]]:

@@ -11,6 +11,10 @@ from pathlib import Path
 from data_prep.command_line import UserError
 
 
+class FolderInUse(UserError):
+    """Another process trains in the run folder now."""
+
+
 @contextmanager
 def locked(logdir: Path) -> Iterator[None]:
     """Keeps every other trainer out of a run folder while the block runs.
@@ -22,7 +26,8 @@ def locked(logdir: Path) -> Iterator[None]:
       Nothing.
 
     Raises:
-      UserError: another process trains in it.
+      FolderInUse: another process trains in it.
+      UserError: it is a file.
     """
     if logdir.exists() and not logdir.is_dir():
         raise UserError(f"{logdir}: a file; name a folder with --logdir")
@@ -33,7 +38,7 @@ def locked(logdir: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(
+            raise FolderInUse(
                 f"{logdir}: another process is training in this folder now; wait until it has "
                 "finished, or name another --logdir"
             ) from error

@@ -20,7 +20,7 @@ from absl import flags
 
 from data_prep import command_line
 from train.recipes import describe_recipes
-from train.training_flags import define_training_flags, read_config
+from train.training_flags import define_recipe_flag, define_training_flags, read_config
 
 
 def define_flags() -> None:
@@ -28,6 +28,7 @@ def define_flags() -> None:
     flags.DEFINE_string("data_dir", "data/mnist", "The dataset folder, from convert.py.")
     flags.DEFINE_string("logdir", "runs/lenet", "The run folder to make or go on with.")
     flags.DEFINE_bool("json", False, "Prints one JSON document instead of text.")
+    define_recipe_flag()
     define_training_flags()
 
 

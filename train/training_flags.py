@@ -50,21 +50,26 @@ HELP = {
 }
 
 
-def define_training_flags(*, recipe: str | None = None) -> None:
-    """Defines --recipe and the training flags; only a script's `define_flags` calls it.
-
-    `TrainConfig` has their defaults and checks their ranges, so that a recipe's values and a
-    caller's pass the same checks.
+def define_recipe_flag(default: str | None = None) -> None:
+    """Defines --recipe; only a script's `define_flags` calls it.
 
     Args:
-      recipe: the default of --recipe.
+      default: the recipe where none is given.
     """
     flags.DEFINE_string(
         "recipe",
-        recipe,
+        default,
         "Takes the training flags of a recipe, a name or a text file's path; flags given beside it "
         "take the place of the recipe's. help lists the recipes.",
     )
+
+
+def define_training_flags() -> None:
+    """Defines the training flags; only a script's `define_flags` calls it.
+
+    `TrainConfig` has their defaults and checks their ranges, so that a recipe's values and a
+    caller's pass the same checks.
+    """
     for name, (kind, default) in training_flags().items():
         if name in CHOICES:
             flags.DEFINE_enum(name, default, CHOICES[name], HELP[name])
