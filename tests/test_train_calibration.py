@@ -7,7 +7,7 @@ from data_prep.synthetic import draw_digits
 from model_definition.checkpoints import choose_checkpoint
 from model_definition.inference import open_model
 from predict.classifier import load_classifier
-from tests.train_fixtures import SIZES, make_config, write_dataset, write_model
+from tests.train_fixtures import SIZES, indices_of, make_config, write_dataset, write_model
 from train import calibration
 from train.calibration import calibrate
 from train.loop import train
@@ -101,3 +101,11 @@ def test_without_enough_validation_images_there_is_none(
         f"not calibrated: that takes 100 validation images, and there are {found}; prediction "
         "will take every image for one of the classes\n"
     )
+
+
+def test_images_to_learn_from_are_those_of_the_run(tmp_path):
+    write_dataset(tmp_path / "data")
+    plan = plan_of(tmp_path / "data", train_limit=20, validate_on="1/4", seed=3)
+    for chosen in (plan.training, plan.validation):
+        images, _ = calibration._sample(plan, chosen, chosen.num_examples)
+        assert sorted(indices_of(images)) == np.flatnonzero(chosen.kept).tolist()
