@@ -41,7 +41,7 @@ def classifiers(monkeypatch):
     def load(run):
         return made.setdefault(run.logdir.name, SlowClassifier())
 
-    monkeypatch.setattr(inference, "load_classifier", load)
+    monkeypatch.setattr(inference, "load_served", load)
     return made
 
 
@@ -146,7 +146,7 @@ def test_error_reaches_every_request_of_its_batch_and_no_other(make_inference, r
         classifier.gate.release(10)
         return classifier
 
-    monkeypatch.setattr(inference, "load_classifier", load)
+    monkeypatch.setattr(inference, "load_served", load)
     network = make_inference()
 
     async def run() -> None:

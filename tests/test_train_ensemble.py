@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from data_prep.schema import load_manifest
 from model_definition.ensemble import load_ensemble
-from model_definition.run_dir import load_run
 from tests.train_fixtures import make_config, write_dataset, write_model
+from train import ensemble
+from train.config import TrainConfig
+from train.loop import train
 from train.members import is_trained
 
 SIZES = {"train": 53, "validation": 17, "test": 11}
@@ -23,41 +25,42 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def flags() -> list[str]:
-    return ["--data_dir=tiny", "--model=tiny.txt", "--epochs=2", "--batch_size=8", "--seed=7"]
+def member_config(folder: Path, index: int, **changes: Any) -> TrainConfig:
+    values = {"epochs": 2.0, "learning_rate": 0.003, "precision": "auto", **changes}
+    values = {"seed": 7 + index, "validate_on": f"{index + 1}/4", **values}
+    return make_config(values.pop("model", str(folder / "tiny.txt")), **values)
 
 
 @pytest.fixture(scope="module")
-def trained(folder, flags, run_script):
-    """An ensemble of two, trained side by side, and what the script said."""
-    done = run_script(
-        "train/ensemble.py",
-        *flags,
-        "--logdir=ens",
-        "--members=2",
-        "--parallel=2",
-        "--folds=4",
-        "--json",
-        cwd=folder,
-        timeout=400,
-    )
+def trained(folder, run_script):
+    """An ensemble of two, of which the first was trained already, and what the script said."""
+    train(member_config(folder, 0), data_dir=folder / "tiny", logdir=folder / "ens/member-0")
+    before = (folder / "ens/member-0/export/model.tflite").stat().st_mtime_ns
+    flags = ["--data_dir=tiny", "--model=tiny.txt", "--epochs=2", "--batch_size=8", "--seed=7"]
+    own = ["--logdir=ens", "--members=2", "--parallel=2", "--folds=4", "--json"]
+    done = run_script("train/ensemble.py", *flags, *own, cwd=folder, timeout=400)
     assert done.returncode == 0, done.stderr
+    assert (folder / "ens/member-0/export/model.tflite").stat().st_mtime_ns == before
     return done
 
 
 def test_members_have_their_own_seeds_and_folds(folder, trained):
-    ensemble = load_ensemble(str(folder / "ens"))
-    configs = [run.config for run in ensemble.runs]
+    configs = [run.config for run in load_ensemble(str(folder / "ens")).runs]
     assert [(c["seed"], c["validate_on"]) for c in configs] == [(7, "1/4"), (8, "2/4")]
     assert {(c["epochs"], c["batch_size"]) for c in configs} == {(2.0, 8)}
-    assert "member-1: trained" not in trained.stderr  # Results are no log lines.
-    assert re.search(
-        r"^member-0: training tiny.txt on tiny: steps 0 to 10 of 8", trained.stderr, re.M
+
+
+def test_only_what_is_missing_is_trained(trained):
+    assert "member-0: " not in trained.stderr
+    lines = trained.stderr.splitlines()
+    assert lines[0].startswith("member-1: train_lenet.py --data_dir=tiny --model=tiny.txt --batch")
+    assert lines[0].endswith(" --logdir=ens/member-1 --seed=8 --validate_on=2/4")
+    assert any(
+        line.startswith("member-1: training tiny.txt on tiny: steps 0 to ") for line in lines
     )
 
 
-def test_all_are_scored_on_images_that_none_has_seen(folder, trained, run_script):
+def test_all_are_scored_on_images_that_none_has_seen(folder, trained):
     facts = json.loads(trained.stdout)
     assert facts["logdir"] == "ens"
     for number, member in enumerate(facts["members"]):
@@ -71,40 +74,24 @@ def test_all_are_scored_on_images_that_none_has_seen(folder, trained, run_script
     assert [one["logdir"] for one in validation["members"]] == ["ens/member-0", "ens/member-1"]
 
 
-def test_the_same_command_again_adds_what_is_missing(folder, trained, flags, run_script):
-    before = {
-        path: path.stat().st_mtime_ns for path in (folder / "ens/member-1").rglob("model.tflite")
-    }
-    assert before
-    command = ["train/ensemble.py", *flags, "--logdir=ens", "--folds=4", "--members=3"]
-    done = run_script(*command, cwd=folder, timeout=400)
-    assert done.returncode == 0, done.stderr
-    assert "member-0: " not in done.stderr and "member-1: " not in done.stderr
-    assert "member-2: train_lenet.py --data_dir=tiny --model=tiny.txt" in done.stderr
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    lines = done.stdout.splitlines()
-    assert lines[0].split() == ["member", "own", "fold", "accuracy", "on", "validation"]
-    assert [line.split()[0] for line in lines[1:5]] == [f"member-{i}" for i in range(3)] + [
-        "ensemble"
-    ]
-    assert lines[3].split()[1] == "3/4"
-    assert lines[6] == "  python eval/evaluate.py --logdir=ens"
-    assert len(load_ensemble(str(folder / "ens")).runs) == 3
+def test_table_has_a_row_for_each_and_for_all(trained):
+    facts = json.loads(trained.stdout)
+    lines = ensemble._format(facts).splitlines()
+    accuracy = f"{facts['validation']['accuracy']:.2%}"
+    assert lines[0] == "member      own fold  accuracy  on validation"
+    assert lines[2].split()[:2] == ["member-1", "2/4"]
+    assert lines[3] == f"ensemble{accuracy:>37}"
+    assert lines[5] == "  python eval/evaluate.py --logdir=ens"
+    unscored = ensemble._format({**facts, "validation": None}).splitlines()
+    assert unscored[0] == "member      own fold  accuracy" and unscored[3] == "next:"
 
 
 def test_a_member_is_trained_once_it_has_the_same_flags(folder, trained):
-    manifest, model = load_manifest(folder / "tiny"), str(folder / "tiny.txt")
-    config = make_config(
-        model, epochs=2.0, learning_rate=0.003, precision="auto", seed=8, validate_on="2/4"
-    )
-    logdir = folder / "ens/member-1"
-    assert load_run(logdir).config["seed"] == 8
-    assert is_trained(config, manifest, logdir)
-    assert not is_trained(config, manifest, folder / "ens/member-9")
+    manifest, logdir = load_manifest(folder / "tiny"), folder / "ens/member-1"
+    assert is_trained(member_config(folder, 1), manifest, logdir)
+    assert not is_trained(member_config(folder, 1), manifest, folder / "ens/member-9")
     for change in ({"seed": 9}, {"epochs": 3.0}, {"validate_on": "1/4"}, {"model": "lenet"}):
-        values = {"epochs": 2.0, "learning_rate": 0.003, "seed": 8, "validate_on": "2/4", **change}
-        other = make_config(str(values.pop("model", model)), **values)
-        assert not is_trained(other, manifest, logdir), change
+        assert not is_trained(member_config(folder, 1, **change), manifest, logdir), change
 
 
 @pytest.mark.parametrize(

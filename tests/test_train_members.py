@@ -61,11 +61,11 @@ def train(tmp_path, monkeypatch):
     return run
 
 
-def signal_when(path: Path, *numbers: int) -> threading.Thread:
-    """Sends this process signals once a file is there."""
+def signal_when(paths: list[Path], *numbers: int) -> threading.Thread:
+    """Sends this process signals once all files are there."""
 
     def wait() -> None:
-        while not path.exists():
+        while not all(path.exists() for path in paths):
             time.sleep(0.01)
         for number in numbers:
             os.kill(os.getpid(), number)
@@ -106,18 +106,18 @@ def test_several_at_a_time_share_the_threads(train, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_all_after_saving(train, tmp_path, capfd, number):
-    thread = signal_when(tmp_path / "b.began", number)
+    thread = signal_when([tmp_path / "a.began", tmp_path / "b.began"], number)
     code = train(parallel=2, a=(60, 0), b=(60, 0), c=(60, 0))
     thread.join()
     assert code == 42
-    assert names_in(tmp_path, "saved") >= {"b"}
+    assert names_in(tmp_path, "saved") == {"a", "b"}
     assert names_in(tmp_path, "began") == {"a", "b"}
     name = signal.Signals(number).name
     assert f"{name}: the members save; once more quits at once" in capfd.readouterr().err
 
 
 def test_a_second_signal_quits_at_once(train, tmp_path):
-    thread = signal_when(tmp_path / "a.began", signal.SIGTERM, signal.SIGTERM)
+    thread = signal_when([tmp_path / "a.began"], signal.SIGTERM, signal.SIGTERM)
     assert train(a=(60, 0)) == 130
     thread.join()
     assert names_in(tmp_path, "saved") == set()
