@@ -3,11 +3,13 @@
     feedback.tfrecord   one record a correction, with the keys of `schema.FEATURES` among others
     feedback.json       image_shape, image_preparation and class_names
 
-The server may be appending while this reads: an unfinished record at the end is left out.
+The server may be appending while this reads: an unfinished record at the end is left out. Of
+several corrections of one image the last one counts.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterator
@@ -60,13 +62,18 @@ def read_feedback(folder: Path) -> Source:
             "restart serve.py, which writes it with the next correction"
         ) from error
     shape = (height, width, channels)
-    # Counted once, so that records which are appended meanwhile are left for the next time.
-    num_examples = sum(1 for _ in _read_examples(records, shape, len(class_names)))
-    if not num_examples:
+    # Chosen once, so that records which are appended meanwhile are left for the next time.
+    last = {
+        hashlib.sha256(pixels.tobytes()).digest(): index
+        for index, (pixels, _) in enumerate(_read_examples(records, shape, len(class_names)))
+    }
+    if not last:
         raise UserError(f"{records}: holds no correction yet; make some on serve.py's page")
+    chosen = set(last.values())
 
     def read() -> Iterator[Batch]:
-        examples = itertools.islice(_read_examples(records, shape, len(class_names)), num_examples)
+        numbered = enumerate(_read_examples(records, shape, len(class_names)))
+        examples = (example for index, example in numbered if index in chosen)
         while batch := list(itertools.islice(examples, _BATCH)):
             images, labels = zip(*batch, strict=True)
             yield np.stack(images), np.array(labels, np.int64)
@@ -75,7 +82,7 @@ def read_feedback(folder: Path) -> Source:
         image_shape=shape,
         class_names=class_names,
         files=(describe_file(records), describe_file(facts_path)),
-        splits={"train": SourceSplit(num_examples, read)},
+        splits={"train": SourceSplit(len(chosen), read)},
         image_preparation=preparation,
     )
 

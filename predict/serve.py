@@ -79,9 +79,6 @@ def main(argv: list[str]) -> None:
         feedback_bytes=values.feedback_mb * 1_000_000,
         host_names=tuple(values.allow_host),
     )
-    # The server finishes its requests when it gets these, and then ends well.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda signum, frame: None)
 
     def announce() -> None:
         log(f"serving {', '.join(config.runs)}; Ctrl-C stops")

@@ -93,6 +93,8 @@ def _add_model_endpoints(api: FastAPI, service: Service) -> None:
     @api.get("/v1/models/{name}", tags=["models"])
     async def get_status(name: str) -> dict[str, Any]:
         """Tells which version of a model is ready, as TensorFlow Serving does."""
+        if ":" in name:  # No name has one: it is a verb, which takes POST.
+            raise ApiError(400, f"Malformed request: GET /v1/models/{name[:200]}")
         return serving_api.describe_status(service.find_run(name))
 
     @api.get("/v1/models/{name}/metadata", tags=["models"])

@@ -28,6 +28,14 @@ class BusyError(ApiError):
         super().__init__(503, f"busy: {what}; try again in {RETRY_SECONDS} s")
 
 
+class StoppingError(ApiError):
+    """The server stops and has no time for the request any more."""
+
+    def __init__(self) -> None:
+        """Says so."""
+        super().__init__(503, "the server is stopping")
+
+
 def translate(error: Exception, what: str) -> ApiError:
     """Returns what a client is told of an error; one that nobody expected goes to the log.
 
@@ -37,9 +45,11 @@ def translate(error: Exception, what: str) -> ApiError:
     """
     if isinstance(error, ApiError):
         return error
-    logging.getLogger("uvicorn.error").error("%s", what, exc_info=error)
+    logger = logging.getLogger("uvicorn.error")
     if isinstance(error, UserError):  # Its text names files of this machine.
+        logger.error("%s: %s", what, error)
         return ApiError(500, "the model cannot be used; the server's log says why")
+    logger.error("%s", what, exc_info=error)
     return ApiError(500, "an error of the server; its log says more")
 
 

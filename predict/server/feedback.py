@@ -127,7 +127,12 @@ class FeedbackFile:
         }
         if not path.exists():
             write_atomically(path, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-        elif json.loads(path.read_text(encoding="utf-8")) != facts:
+            return
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path}: damaged ({error}); restore it, or move it away") from error
+        if kept != facts:
             raise UserError(f"{path}: describes other images or classes; move the folder away")
 
 

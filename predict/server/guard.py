@@ -6,6 +6,7 @@ headers that keep a browser from doing more than it should, and the figures for 
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import ipaddress
 import time
@@ -13,7 +14,7 @@ import urllib.parse
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 
-from predict.server.errors import ApiError, BusyError, encode_error, translate
+from predict.server.errors import ApiError, BusyError, StoppingError, encode_error, translate
 from predict.server.limits import ServerLimits
 from predict.server.metrics import Metrics
 
@@ -89,6 +90,9 @@ class Guard:
             body = await self._read_body(scope["method"], headers, receive, held)
             if body is not None:  # Else the client has gone.
                 await self._app(scope, _replay(body), send_guarded)
+        except asyncio.CancelledError:  # uvicorn does not wait any longer.
+            if not status:
+                await _send_error(StoppingError(), send_guarded)
         except Exception as error:
             if not status:
                 what = f"{scope['method']} {scope['path']}"

@@ -14,6 +14,7 @@ import io
 import multiprocessing
 import queue
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,9 +26,10 @@ import numpy as np
 from data_prep.command_line import UserError
 from model_definition.run_dir import Run
 from predict.classifier import Classifier
+from predict.digits import NoInkError
 from predict.image_source import FetchLimits, ImageError, decode_image
 from predict.reader import find_in, read_image
-from predict.server.errors import ApiError, BusyError
+from predict.server.errors import ApiError, BusyError, StoppingError, translate
 from predict.server.limits import ServerLimits
 from predict.server.metrics import Metrics
 from predict.server.runs import load_served
@@ -52,9 +54,12 @@ class Readers:
         self._metrics = metrics
         self._num_waiting = 0
         self._threads = ThreadPoolExecutor(limits.readers, "reader")  # each waits for a process
+        self._readers = [_Reader(limits.picture) for _ in range(limits.readers)]
         self._idle: queue.SimpleQueue[_Reader] = queue.SimpleQueue()
-        for _ in range(limits.readers):
-            self._idle.put(_Reader(limits.picture))
+        for reader in self._readers:
+            self._idle.put(reader)
+        self._is_closed = False
+        self._closing = threading.Lock()  # against a reader that is replaced meanwhile
 
     async def read(
         self, run: Run, data: bytes, *, with_inputs: bool, with_picture: bool
@@ -105,10 +110,12 @@ class Readers:
         return image
 
     def close(self) -> None:
-        """Ends the processes."""
+        """Ends the processes, whatever they are at."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        while not self._idle.empty():
-            self._idle.get().close()
+        with self._closing:
+            self._is_closed = True
+            for reader in self._readers:
+                reader.kill()
 
     async def _run(self, job: _Job) -> Any:
         if self._num_waiting >= self._limits.waiting_pictures:
@@ -126,8 +133,11 @@ class Readers:
         try:
             return reader.run(job, self._limits.read_seconds)
         except _ReaderLostError as error:
-            self._metrics.reader_restarts.inc()
-            reader.restart()
+            with self._closing:
+                if self._is_closed:
+                    raise StoppingError from error
+                self._metrics.reader_restarts.inc()
+                reader.restart()
             raise ApiError(error.status, str(error)) from error
         finally:
             self._idle.put(reader)
@@ -173,11 +183,11 @@ class _Reader:
         return answer
 
     def restart(self) -> None:
-        self.close()
+        self._connection.close()
+        self.kill()
         self._start()
 
-    def close(self) -> None:
-        self._connection.close()
+    def kill(self) -> None:
         self._process.kill()
         self._process.join()
 
@@ -199,8 +209,10 @@ def _serve_jobs(connection: Connection, limits: FetchLimits) -> None:
             answer = False, (400, str(error))
         except ApiError as error:
             answer = False, (error.status, str(error))
-        except UserError as error:
+        except NoInkError as error:
             answer = False, (422, str(error))
+        except UserError as error:
+            answer = False, (500, str(translate(error, task)))
         except Exception:
             traceback.print_exc()
             answer = False, (500, "an error of the server; its log says more")

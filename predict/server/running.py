@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -62,6 +63,9 @@ def serve(config: ServerConfig, listener: socket.socket, announce: Callable[[], 
             timeout_keep_alive=int(limits.idle_seconds),
             timeout_graceful_shutdown=int(limits.stop_seconds),
         )
+        # uvicorn finishes its requests when it gets these, then hands them on: that ends well.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda signum, frame: None)
         _Uvicorn(uvicorn_config, announce).run([listener])
     finally:
         service.close()

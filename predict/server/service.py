@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_prep.command_line import UserError
 from model_definition.run_dir import Run
 from predict import fetch
 from predict.image_source import ImageError
@@ -180,6 +182,11 @@ class Service:
             await self._run_in_thread(self._feedback[name].append, image, label, probabilities)
         except OSError as error:
             raise ApiError(507, f"the correction cannot be kept: {error.strerror}") from error
+        except UserError as error:  # Its text names files of this machine.
+            logging.getLogger("uvicorn.error").error("%s", error)
+            raise ApiError(
+                500, "the corrections cannot be added to; the server's log says why"
+            ) from error
         self.metrics.feedback.labels(name).inc()
         answered = int(probabilities.argmax())
         return {

@@ -36,6 +36,7 @@ async function readDrawing() {
     } catch (error) {
       if (error.status === 503) {
         isDirty = true;
+        answer.clear("The server is busy…");
         await new Promise((resolve) => setTimeout(resolve, BUSY_MS));
       } else if (!picture) {
         showFailure(error);
@@ -129,6 +130,7 @@ async function showPicture(url) {
 async function correct(digit, label) {
   try {
     const kept = await sendFeedback(model().name, digit.input, label);
+    // A second click corrects the first: of one image, the last correction counts.
     $("kept").textContent =
       kept.answer === kept.label
         ? `Kept: it is ${kept.label}, as read.`
