@@ -4,6 +4,7 @@ import pytest
 from data_prep.non_digits import draw_non_digits
 from data_prep.schema import load_manifest
 from data_prep.synthetic import draw_digits
+from input_pipeline.mixture import Part
 from model_definition.checkpoints import choose_checkpoint
 from model_definition.inference import open_model
 from predict.classifier import load_classifier
@@ -107,5 +108,6 @@ def test_images_to_learn_from_are_those_of_the_run(tmp_path):
     write_dataset(tmp_path / "data")
     plan = plan_of(tmp_path / "data", train_limit=20, validate_on="1/4", seed=3)
     for chosen in (plan.training, plan.validation):
-        images, _ = calibration._sample(plan, chosen, chosen.num_examples)
+        part = Part(plan.data_dir, plan.manifest, chosen.splits, kept=chosen.kept)
+        images, _ = calibration._sample([part], chosen.num_examples)
         assert sorted(indices_of(images)) == np.flatnonzero(chosen.kept).tolist()
