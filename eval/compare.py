@@ -1,7 +1,8 @@
 """Compares several runs on one split of their dataset, and says which differences mean something.
 
 Writes --output_dir/--name with results.txt, results.csv, results.json and report.html. Runs that
-differ in nothing but their seed count as one model. The run folders are only read.
+differ in nothing but their seed count as one model. An entry of --runs may also be an ensemble:
+the folder that train/ensemble.py wrote, or folders joined by `+`. The run folders are only read.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from model_definition.run_dir import require_same_dataset
 def define_flags() -> None:
     """Defines the script's flags."""
     flags.DEFINE_string("name", None, "The comparison's name, and its folder's.")
-    flags.DEFINE_list("runs", None, "The run folders, joined by commas.")
+    flags.DEFINE_list("runs", None, "The run folders, joined by commas; A+B is the average of two.")
     flags.DEFINE_string(
         "split", "test", "What to compare on: test to report, validation to choose."
     )
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> None:
     entries = load_entries(values.runs)
     data_dir = Path(values.data_dir) if values.data_dir else _find_dataset(entries)
     manifest = load_manifest(data_dir)
-    require_same_dataset(entries[0].run, manifest, exactly=values.data_dir is None)
+    require_same_dataset(entries[0].ensemble.first, manifest, exactly=values.data_dir is None)
     command_line.import_tensorflow()
     from eval.comparison.answers import ComparedSplit
     from eval.comparison.comparing import compare_entries
@@ -73,12 +74,13 @@ def main(argv: list[str]) -> None:
 
 def _find_dataset(entries: Sequence[Entry]) -> Path:
     """Returns where the dataset is that all runs were trained on."""
-    for entry in entries:
-        if Path(entry.run.data_dir).is_dir():
-            return Path(entry.run.data_dir)
+    folders = [run.data_dir for entry in entries for run in entry.ensemble.runs]
+    for folder in folders:
+        if Path(folder).is_dir():
+            return Path(folder)
     raise UserError(
-        f"{entries[0].run.data_dir}: the dataset that the runs were trained on is not there; name "
-        "its folder with --data_dir"
+        f"{folders[0]}: the dataset that the runs were trained on is not there; name its folder "
+        "with --data_dir"
     )
 
 

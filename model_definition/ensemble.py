@@ -91,19 +91,31 @@ def load_ensemble(logdir: str) -> Ensemble:
       UserError: a run is missing or damaged or named twice, or two of them do not fit each other.
     """
     if "," not in logdir or Path(logdir).exists():
-        runs = _load_folder(Path(logdir))
-        folder = Path(logdir)
-    else:
-        parts = logdir.split(",")
-        if not all(parts):
-            raise UserError(
-                f"--logdir={logdir}: expected run folders joined by commas, found an empty name "
-                "among them; leave it out"
-            )
-        runs = tuple(run for part in parts for run in _load_folder(Path(part)))
-        folder = None
+        return load_folders([Path(logdir)])
+    parts = logdir.split(",")
+    if not all(parts):
+        raise UserError(
+            f"--logdir={logdir}: expected run folders joined by commas, found an empty name "
+            "among them; leave it out"
+        )
+    return load_folders([Path(part) for part in parts])
+
+
+def load_folders(folders: Sequence[Path]) -> Ensemble:
+    """Reads the runs of folders, of which every run counts alike.
+
+    Args:
+      folders: at least one; each a run's or an ensemble's.
+
+    Returns:
+      The runs, in the order of the folders.
+
+    Raises:
+      UserError: a run is missing or damaged or there twice, or two of them do not fit each other.
+    """
+    runs = tuple(run for folder in folders for run in _load_folder(folder))
     _require_fit(runs)
-    return Ensemble(runs, folder)
+    return Ensemble(runs, folders[0] if len(folders) == 1 else None)
 
 
 def find_dataset(ensemble: Ensemble, data_dir: str | None) -> tuple[Path, Manifest]:

@@ -19,7 +19,7 @@ from eval.comparison.records import LearningCurves
 from eval.comparison.significance import compare_pairs
 from eval.evaluation import Evaluation
 from eval.metrics import StreamingMetrics
-from model_definition.ensemble import Member
+from model_definition.ensemble import Ensemble, Member
 from model_definition.run_dir import Run
 
 CLASS_NAMES = ("ant", "bee", "cow")
@@ -50,10 +50,14 @@ def make_measured(
     labels: Sequence[int] | None = None,
     confidence: float = 0.9,
     run: Run | None = None,
+    members: Sequence[Run] = (),
     class_names: tuple[str, ...] = CLASS_NAMES,
     **changes: Any,
 ) -> Measured:
-    """Makes a run that reads images as it is told; without labels all are of class 0."""
+    """Makes a run that reads images as it is told; without labels all are of class 0.
+
+    With members it is their average instead.
+    """
     truth = np.zeros(len(predictions), np.int64) if labels is None else np.array(labels)
     read = np.array(predictions)
     metrics = StreamingMetrics(len(class_names), num_mistakes=4)
@@ -61,13 +65,13 @@ def make_measured(
     probabilities = np.full((len(read), len(class_names)), rest, np.float32)
     probabilities[np.arange(len(read)), read] = confidence
     metrics.update(np.zeros((len(read), 5, 4, 1), np.float32), truth, probabilities)
-    run = run or make_run(f"runs/{name}")
+    runs = tuple(members) or (run or make_run(f"runs/{name}"),)
     accuracy = float((read == truth).mean())
     evaluation = Evaluation(
         dataset="tiny",
         split="test",
-        members=(Member(run, Path(f"runs/{name}/best/model.ckpt-20")),),
-        member_accuracies=(accuracy,),
+        members=tuple(Member(one, one.logdir / "best/model.ckpt-20") for one in runs),
+        member_accuracies=(accuracy,) * len(runs),
         test_time_shifts=0,
         class_names=class_names,
         accuracy=accuracy,
@@ -84,7 +88,8 @@ def make_measured(
         "model_bytes": 2_000_000,
     }
     answers = Answers(evaluation, truth, read, probabilities.max(axis=1))
-    return Measured(entry=Entry(name, run), answers=answers, **{**facts, **changes})
+    entry = Entry(name, Ensemble(runs, None if members else runs[0].logdir))
+    return Measured(entry=entry, answers=answers, **{**facts, **changes})
 
 
 def make_comparison(*measured: Measured, split: str = "test") -> Comparison:

@@ -154,7 +154,7 @@ def test_every_number_is_right(template, compared):
     assert [runs[name]["model_bytes"] for name in ("a", "b-0", "b-1")] == [size, size, None]
     assert 0 < runs["a"]["latency_seconds"] < 0.1
     assert runs["b-1"]["latency_seconds"] is models["b"]["latency_seconds"] is None
-    assert "\nb-1: no exported model, so no latency and no size;" in text
+    assert "\nb-1: an exported model is missing, so no latency and no size;" in text
 
 
 def test_report_shows_the_images_of_the_split(template, compared):
@@ -178,6 +178,36 @@ def test_the_order_of_the_runs_changes_nothing(folder, template, compared, capsy
         for measured in [*facts["models"], *(r for m in facts["models"] for r in m["runs"])]:
             del measured["latency_seconds"]
     assert first == second
+
+
+def test_an_average_costs_the_sum_of_its_members(folder, template, capsys):
+    shutil.copytree(folder / "a/export", folder / "b-1/export", dirs_exist_ok=True)
+    shutil.copy(folder / "a/training_time.json", folder / "b-0")
+    texts = [f"{folder}/a", f"{folder}/b-1", f"{folder}/a+{folder}/b-0", f"{folder}/a+{folder}/b-1"]
+    facts = read(run_main(folder, runs=texts))
+    runs = {model["name"]: model["runs"][0] for model in facts["models"]}
+    assert set(runs) == {"a", "b-1", "a+b-0", "a+b-1"}
+    images, labels = eval_fixtures.read_split(
+        template / "tiny", load_manifest(template / "tiny"), "test"
+    )
+    answers = [
+        eval_fixtures.predict(
+            images, eval_fixtures.make_weights(load_run(folder / name), seed=weights)
+        )
+        for name, weights in (("a", 1), ("b-1", 3))
+    ]
+    average = runs["a+b-1"]
+    for key, value in eval_fixtures.score(np.mean(answers, axis=0), labels).items():
+        assert average[key] == pytest.approx(value, rel=1e-4), key
+    for key in ("parameters", "multiply_adds", "latency_seconds", "model_bytes"):
+        assert average[key] == runs["a"][key] + runs["b-1"][key], key
+    assert [runs[name]["training_seconds"] for name in ("a", "a+b-0", "a+b-1")] == [3.25, 6.5, None]
+    checkpoints = [str(folder / name / "best/model.ckpt-20") for name in ("a", "b-1")]
+    assert average["checkpoint"] == ",".join(checkpoints)
+    page = (folder / "out/zoo/report.html").read_text(encoding="utf-8")
+    assert "a, validation</title>" in page
+    assert "a+b-1, validation</title>" not in page
+    assert "a+b-1, a+b-0: the mean of several runs" in page
 
 
 def test_json_alone_is_on_stdout(folder, capsys):

@@ -46,12 +46,27 @@ def test_what_makes_another_model(changes, is_same):
 
 def test_imported_runs_stand_alone():
     runs = [make_measured(name, [0, 1]) for name in ("a-1", "a-2")]
-    require_different_seeds([run.entry.run for run in runs])
+    require_different_seeds([run.entry for run in runs])
     assert names_of(group_runs(runs)) == {"a-1": ["a-1"], "a-2": ["a-2"]}
 
 
+def test_ensembles_stand_alone_beside_their_members():
+    runs = [make(f"a-{seed}", seed=seed) for seed in range(3)]
+    members = [run.entry.ensemble.first for run in runs]
+    averages = [
+        make_measured("a-0+a-1", [0, 0, 0], members=members[:2]),
+        make_measured("a-1+a-2", [0, 0, 0], members=members[1:]),
+    ]
+    require_different_seeds([each.entry for each in [*runs, *averages]])
+    assert names_of(group_runs([*runs, *averages])) == {
+        "a-0+a-1": ["a-0+a-1"],
+        "a-1+a-2": ["a-1+a-2"],
+        "a": ["a-0", "a-1", "a-2"],
+    }
+
+
 def test_a_copy_of_a_run_is_refused():
-    runs = [make(name, seed=seed).entry.run for name, seed in (("a", 1), ("b", 2), ("c", 1))]
+    runs = [make(name, seed=seed).entry for name, seed in (("a", 1), ("b", 2), ("c", 1))]
     require_different_seeds(runs[:2])
     message = "^runs/a and runs/c: the same configuration with the same seed 1, so one training"
     with pytest.raises(UserError, match=message):

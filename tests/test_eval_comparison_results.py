@@ -125,8 +125,8 @@ def test_what_is_not_known_is_said():
     ]
     comparison = make_comparison(*runs, split="validation")
     text = format_text(comparison)
-    assert "\na: the run folder does not tell how long training took.\n" in text
-    assert "\na: no exported model, so no latency and no size; training writes it" in text
+    assert "\na: a run folder does not tell how long training took.\n" in text
+    assert "\na: an exported model is missing, so no latency and no size; training writes" in text
     assert "\nb: trained on images of this split, so its numbers here say little about" in text
     assert "--split=validation" not in text  # It is what was done.
     row = next(line for line in text.splitlines() if line.startswith("a "))
@@ -135,6 +135,29 @@ def test_what_is_not_known_is_said():
         row["name"]: row for row in csv.DictReader(io.StringIO(write_csv(rows_of(comparison))))
     }
     assert (found["a"]["latency_seconds"], found["b"]["latency_seconds"]) == ("", "0.0005")
+
+
+def test_ensembles_are_said_to_be_averages():
+    seen, unseen = (
+        make_run(f"runs/{name}", config={"train_splits": splits})
+        for name, splits in (("seen", "train+test"), ("unseen", "train"))
+    )
+    both = make_measured(
+        "both", [0, 0], members=[unseen, seen], training_seconds=None, model_bytes=None
+    )
+    comparison = make_comparison(both, make_measured("unseen", [0, 1], run=unseen))
+    text = format_text(comparison)
+    assert text.startswith("zoo: 2 models, 2 runs, ")
+    assert "\nboth: the mean of several runs' probabilities, counted as one run; parameters" in text
+    assert "\nboth: a run folder does not tell how long training took.\n" in text
+    assert "\nboth: an exported model is missing, so no latency and no size; " in text
+    assert "\nboth: trained on images of this split, so its numbers here say little" in text
+    [average], [alone] = (model["runs"] for model in make_document(comparison)["models"])
+    assert (average["seed"], alone["seed"]) == (None, 0)
+    assert (average["logdir"], alone["logdir"]) == ("runs/unseen,runs/seen", "runs/unseen")
+    paths = "runs/unseen/best/model.ckpt-20,runs/seen/best/model.ckpt-20"
+    assert average["checkpoint"] == paths
+    assert [row.seed for row in rows_of(comparison)] == [None, 0]
 
 
 def rows_of(comparison):

@@ -66,7 +66,8 @@ def answer_split(entry: Entry, split: ComparedSplit) -> Answers:
     This is the one place where an entry's probabilities come from.
 
     Args:
-      entry: of which the best checkpoint on validation answers; the last one where there is none.
+      entry: of each of its runs the best checkpoint on validation answers, or the last one where
+        there is none; the probabilities of several are averaged.
       split: the images.
 
     Returns:
@@ -85,7 +86,7 @@ def answer_split(entry: Entry, split: ComparedSplit) -> Answers:
         confidences.append(probabilities.max(axis=1))
 
     evaluation = evaluate(
-        [Member(entry.run, choose_checkpoint(entry.run, "best"))],
+        [Member(run, choose_checkpoint(run, "best")) for run in entry.ensemble.runs],
         data_dir=split.data_dir,
         manifest=split.manifest,
         splits=split.splits,

@@ -33,7 +33,7 @@ class Comparison:
 
     @property
     def num_runs(self) -> int:
-        """How many runs there are, of all models."""
+        """How many runs there are, of all models; an ensemble counts as one."""
         return sum(len(model.runs) for model in self.models)
 
 
@@ -58,6 +58,6 @@ def compare_entries(
     Raises:
       UserError: a run or the dataset is damaged, or a run is a copy of another one.
     """
-    require_different_seeds([entry.run for entry in entries])
+    require_different_seeds(entries)
     models = group_runs(measure(entries, split, on_done=on_done))
     return Comparison(name, split, models, compare_pairs(models), find_disagreement(models))

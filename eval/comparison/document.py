@@ -66,9 +66,9 @@ def _describe_run(run: Measured) -> dict[str, Any]:
     evaluation = run.answers.evaluation
     return {
         "name": run.entry.name,
-        "logdir": str(run.entry.run.logdir),
-        "seed": run.entry.run.config.get("seed"),
-        "checkpoint": str(evaluation.checkpoint),
+        "logdir": run.entry.ensemble.logdir,
+        "seed": run.entry.seed,
+        "checkpoint": evaluation.checkpoint,
         "accuracy_95": list(evaluation.accuracy_interval),
         **{column.key: column.value(run) for column in COLUMNS},
         "confusion_matrix": evaluation.metrics.confusion.tolist(),

@@ -1,4 +1,4 @@
-"""The runs that are compared, and whether they can be."""
+"""The runs and ensembles that are compared, and whether they can be."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from data_prep.command_line import UserError
 from model_definition import run_dir
-from model_definition.run_dir import Run, load_run
+from model_definition.ensemble import ENSEMBLE_NAME, Ensemble, is_ensemble, load_folders
+from model_definition.run_dir import Run
 
 
 @dataclass(frozen=True)
@@ -18,59 +19,78 @@ class Entry:
     """One of the things that are compared.
 
     Attributes:
-      name: the end of its folder's path, as long as it must be to be unlike the others'.
-      run: the run.
+      name: the end of its folder's path, as long as it must be to be unlike the others'; of several
+        folders their ends, joined by `+`.
+      ensemble: the run, or several that are averaged.
     """
 
     name: str
-    run: Run
+    ensemble: Ensemble
+
+    @property
+    def seed(self) -> int | None:
+        """That it was trained with; None for an ensemble, and where a run does not tell."""
+        return self.ensemble.first.config.get("seed") if self.ensemble.is_single else None
 
 
-def load_entries(folders: Sequence[str]) -> tuple[Entry, ...]:
-    """Reads the runs to compare.
+def load_entries(texts: Sequence[str]) -> tuple[Entry, ...]:
+    """Reads what is to be compared.
 
     Args:
-      folders: the run folders, at least two.
+      texts: at least two; each a run's or an ensemble's folder, or several of them joined by `+`,
+        which are averaged. A folder that has a `+` in its name is that folder.
 
     Returns:
       One entry for each, in the same order.
 
     Raises:
-      UserError: there are fewer, a folder is there twice or holds no run, or two runs have
-        different classes, images or datasets.
+      UserError: there are fewer, one is there twice or holds no run, or two runs have different
+        classes, images or datasets.
     """
-    if len(folders) < 2:
+    if len(texts) < 2:
         raise UserError(
-            f"--runs: expected at least two run folders, joined by commas; found {len(folders)}"
+            f"--runs: expected at least two run folders, joined by commas; found {len(texts)}"
         )
-    places: dict[str, str] = {}
-    for folder in folders:
-        if not folder or not run_dir.exists(Path(folder)):
-            raise UserError(
-                f"--runs: expected run folders, found {folder!r}, which holds no "
-                f"{run_dir.RUN_NAME}; train_lenet.py --logdir makes such a folder"
-            )
-        place = os.path.realpath(folder)
+    folders = [_split(text) for text in texts]
+    ensembles = [load_folders(paths) for paths in folders]
+    places: dict[frozenset[Path], str] = {}
+    for text, ensemble in zip(texts, ensembles, strict=True):
+        place = frozenset(run.logdir.resolve() for run in ensemble.runs)
         if place in places:
+            what = "run" if ensemble.is_single else "runs"
             raise UserError(
-                f"--runs: {places[place]} and {folder} are the same folder; name it once"
+                f"--runs: {places[place]} and {text} name the same {what}; leave one of them out"
             )
-        places[place] = folder
+        places[place] = text
+        for run in ensemble.runs:
+            _require_comparable(ensembles[0].first, run)
     names = _shortest_names(folders)
-    entries = [
-        Entry(name, load_run(Path(folder))) for name, folder in zip(names, folders, strict=True)
-    ]
-    for entry in entries[1:]:
-        _require_comparable(entries[0].run, entry.run)
-    return tuple(entries)
+    return tuple(Entry(name, ensemble) for name, ensemble in zip(names, ensembles, strict=True))
 
 
-def _shortest_names(folders: Sequence[str]) -> list[str]:
+def _split(text: str) -> list[Path]:
+    """Returns the folders that an entry of `--runs` names."""
+    parts = [text] if Path(text).exists() else text.split("+")
+    for part in parts:
+        if not part or not (run_dir.exists(Path(part)) or is_ensemble(Path(part))):
+            where = f" in {text!r}" if part != text else ""
+            raise UserError(
+                f"--runs: expected run folders, found {part!r}{where}, which holds no "
+                f"{run_dir.RUN_NAME} and no {ENSEMBLE_NAME}; train/train_lenet.py writes the one, "
+                "train/ensemble.py the other at its end"
+            )
+    return [Path(part) for part in parts]
+
+
+def _shortest_names(entries: Sequence[Sequence[Path]]) -> list[str]:
     """Returns the shortest ends of the paths that tell them apart: `lenet`, or `old/lenet`."""
-    parts = [Path(os.path.abspath(folder)).parts for folder in folders]
+    parts = [[Path(os.path.abspath(path)).parts for path in paths] for paths in entries]
     lengths = [1] * len(parts)
     while True:
-        names = ["/".join(p[-length:]) for p, length in zip(parts, lengths, strict=True)]
+        names = [
+            "+".join("/".join(part[-length:]) for part in paths)
+            for paths, length in zip(parts, lengths, strict=True)
+        ]
         counts = Counter(names)
         if max(counts.values()) == 1:
             return names

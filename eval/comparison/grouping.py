@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_prep.command_line import UserError
+from eval.comparison.entries import Entry
 from eval.comparison.measuring import Measured
-from model_definition.run_dir import Run
 
 # The seed, and what does not change a run's result. Of the model its text counts.
 _NOT_CONFIGURATION = {"seed", "model", "model_set", "keep_checkpoints", "summary_every_steps"}
@@ -72,32 +71,30 @@ class Model:
         return Spread(statistics.fmean(known), statistics.stdev(known) if known[1:] else None)
 
 
-def require_different_seeds(runs: Sequence[Run]) -> None:
-    """Checks that no run is a copy of another one.
+def require_different_seeds(entries: Sequence[Entry]) -> None:
+    """Checks that no run is a copy of another one. One may be a member of an ensemble as well.
 
     Args:
-      runs: all runs.
+      entries: all that are compared.
 
     Raises:
       UserError: two have the same configuration and even the same seed.
     """
-    found: dict[tuple[str, int | None], Run] = {}
-    for run in runs:
-        if run.is_imported:
-            continue
-        seed = run.config.get("seed")
-        other = found.setdefault((_configuration(run), seed), run)
-        if other is not run:
+    found: dict[tuple[str, int | None], Entry] = {}
+    for entry in entries:
+        other = found.setdefault((_configuration(entry), entry.seed), entry)
+        if other is not entry:
             raise UserError(
-                f"{other.logdir} and {run.logdir}: the same configuration with the same seed "
-                f"{seed}, so one training would count twice; leave one of them out"
+                f"{other.ensemble.logdir} and {entry.ensemble.logdir}: the same configuration with "
+                f"the same seed {entry.seed}, so one training would count twice; leave one of them "
+                "out"
             )
 
 
 def group_runs(measured: Sequence[Measured]) -> tuple[Model, ...]:
     """Groups runs whose configurations are equal but for the seed.
 
-    Imported runs stand alone, since nothing tells how they were trained.
+    Ensembles stand alone, and so do imported runs, since nothing tells how they were trained.
 
     Args:
       measured: all runs.
@@ -108,9 +105,9 @@ def group_runs(measured: Sequence[Measured]) -> tuple[Model, ...]:
     """
     groups: dict[str, list[Measured]] = {}
     for one in measured:
-        groups.setdefault(_configuration(one.entry.run), []).append(one)
+        groups.setdefault(_configuration(one.entry), []).append(one)
     for group in groups.values():
-        group.sort(key=lambda one: (one.entry.run.config.get("seed", 0), one.entry.name))
+        group.sort(key=lambda one: (one.entry.seed or 0, one.entry.name))
     names = _name_groups(list(groups.values()))
     models = [Model(name, tuple(group)) for name, group in zip(names, groups.values(), strict=True)]
     return tuple(sorted(models, key=_by_accuracy))
@@ -121,10 +118,11 @@ def _by_accuracy(model: Model) -> tuple[float, float, str]:
     return -model.num_right.sum() / len(model.runs), loss, model.name
 
 
-def _configuration(run: Run) -> str:
+def _configuration(entry: Entry) -> str:
     """Returns a text that two runs share if they differ in nothing but the seed."""
-    if run.is_imported:
-        return f"imported: {os.path.realpath(run.logdir)}"
+    run = entry.ensemble.first
+    if run.is_imported or not entry.ensemble.is_single:
+        return f"alone: {entry.name}"
     lines = (" ".join(line.partition("#")[0].split()) for line in run.architecture_text.split("\n"))
     config = {k: v for k, v in run.config.items() if k not in _NOT_CONFIGURATION}
     facts = {"layers": [line for line in lines if line], "config": config}

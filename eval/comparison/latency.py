@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -18,38 +19,38 @@ _LEAST_ROUNDS = 3
 _SECONDS_A_MODEL = 5.0  # after which no round is begun any more
 
 
-def measure_latencies(runs: Mapping[str, Run], images: np.ndarray) -> dict[str, float]:
+def measure_latencies(runs: Mapping[Path, Run], images: np.ndarray) -> dict[Path, float]:
     """Measures the LiteRT models of runs, one image at a time in one thread.
 
     The models take turns, so that whatever else the machine does slows all of them alike. In each
     turn a first image, which is not counted, brings the model's weights back into the caches.
 
     Args:
-      runs: by name, all of one image shape; each has exported a model.
+      runs: by folder, all of one image shape; each has exported a model.
       images: uint8 [k, height, width, channels], at least 1, which are shown in turn.
 
     Returns:
-      The median seconds of each, by name.
+      The median seconds of each, by folder.
 
     Raises:
       UserError: a model is damaged, or of another shape.
     """
-    interpreters = {name: _load(run, images[:1]) for name, run in runs.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    interpreters = {folder: _load(run, images[:1]) for folder, run in runs.items()}
+    seconds: dict[Path, list[float]] = {folder: [] for folder in runs}
     began = time.monotonic()
     for number in range(_ROUNDS):
         if number >= _LEAST_ROUNDS and time.monotonic() - began > _SECONDS_A_MODEL * len(
             interpreters
         ):
             break
-        for name, interpreter in interpreters.items():
+        for folder, interpreter in interpreters.items():
             _predict(interpreter, images[:1])
             for step in range(_IMAGES_A_ROUND):
                 place = (number * _IMAGES_A_ROUND + step) % len(images)
                 start = time.perf_counter()
                 _predict(interpreter, images[place : place + 1])
-                seconds[name].append(time.perf_counter() - start)
-    return {name: float(np.median(times)) for name, times in seconds.items()}
+                seconds[folder].append(time.perf_counter() - start)
+    return {folder: float(np.median(times)) for folder, times in seconds.items()}
 
 
 def _load(run: Run, image: np.ndarray) -> Interpreter:

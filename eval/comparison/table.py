@@ -80,7 +80,7 @@ class Row:
       model: of the model.
       runs: how many runs it is the mean of.
       is_run: whether it is one run of a model of several.
-      seed: of a single run; None where it has none, and for a model of several runs.
+      seed: of a single run; None where it has none, and for an ensemble or a model of several runs.
       accuracy_95: Wilson's interval of the accuracy, or of the runs' mean accuracy, 0 to 1.
       spreads: mean and standard deviation of every column; None where a run lacks it.
     """
@@ -130,7 +130,7 @@ def make_rows(models: Sequence[Model]) -> list[Row]:
 def _make_row(name: str, model: Model, *, is_run: bool) -> Row:
     num_examples = len(model.labels)
     num_right = int(model.num_right.sum()) / len(model.runs)
-    seeds = [run.entry.run.config.get("seed") for run in model.runs]
+    seeds = [run.entry.seed for run in model.runs]
     return Row(
         name=name,
         model=model.name,

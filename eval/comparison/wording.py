@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from eval.comparison.answers import ComparedSplit
 from eval.comparison.comparing import Comparison
+from eval.comparison.entries import Entry
 from eval.comparison.significance import LEVEL, Difference
 
 
@@ -71,17 +69,23 @@ def describe_methods(comparison: Comparison) -> list[str]:
     runs = [run for model in comparison.models for run in model.runs]
     for what, names in (
         (
-            "the run folder does not tell how long training took",
+            "the mean of several runs' probabilities, counted as one run; parameters, "
+            "multiply-adds, training time, latency and size are the sums over them, and there are "
+            "no learning curves",
+            [run.entry.name for run in runs if not run.entry.ensemble.is_single],
+        ),
+        (
+            "a run folder does not tell how long training took",
             [run.entry.name for run in runs if run.training_seconds is None],
         ),
         (
-            "no exported model, so no latency and no size; training writes it at its end, which "
-            "may not have come yet",
+            "an exported model is missing, so no latency and no size; training writes it at its "
+            "end, which may not have come yet",
             [run.entry.name for run in runs if run.model_bytes is None],
         ),
         (
             "trained on images of this split, so its numbers here say little about other images",
-            [run.entry.name for run in runs if _trained_on(run.entry.run.config, split)],
+            [run.entry.name for run in runs if _trained_on(run.entry, split)],
         ),
     ):
         if names:
@@ -91,8 +95,13 @@ def describe_methods(comparison: Comparison) -> list[str]:
     return notes
 
 
-def _trained_on(config: Mapping[str, Any], split: ComparedSplit) -> bool:
-    return not set(config.get("train_splits", "").split("+")).isdisjoint(split.splits)
+def _trained_on(entry: Entry, split: ComparedSplit) -> bool:
+    seen = {
+        name
+        for run in entry.ensemble.runs
+        for name in run.config.get("train_splits", "").split("+")
+    }
+    return not seen.isdisjoint(split.splits)
 
 
 def format_p_value(p_value: float) -> str:
