@@ -17,7 +17,7 @@ demo: venv  ## convert, train, evaluate, predict; FROM_DIR=DIR takes MNIST's fil
 	@$(IN_VENV) predict/demo.py $(if $(FROM_DIR),--from_dir="$(FROM_DIR)")
 
 test: venv  ## run the tests, in two processes: each that uses TensorFlow needs about 1 GB
-	$(IN_VENV) -m pytest -n 2 --dist loadfile
+	$(IN_VENV) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: venv  ## check style, formatting and types
 	$(IN_VENV) -m ruff check

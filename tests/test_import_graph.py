@@ -232,13 +232,8 @@ def test_heavy_import_is_found_with_the_way_to_it(tmp_path):
 
 def test_flags_stay_in_scripts():
     stray = find_stray_flags(MODULES)
-    # `command_line` parses them for every script, `training_flags` defines those of every script
-    # that trains; neither reads any.
-    assert {line.partition(":")[0] for line in stray} == {
-        "data_prep.command_line",
-        "train.training_flags",
-    }
-    assert not any("training_flags" in line and "FLAGS" in line for line in stray)
+    # It parses them for every script, and reads none.
+    assert {line.partition(":")[0] for line in stray} == {"data_prep.command_line"}
 
 
 def test_stray_flags_are_found(tmp_path):

@@ -196,7 +196,7 @@ def read_input(server) -> dict[str, str]:
     return {"b64": answer["digits"][0]["input"].partition(",")[2]}
 
 
-def test_correction_becomes_a_dataset(server, runs_dir, run_script, tmp_path):
+def test_last_correction_of_an_image_becomes_a_dataset(server, runs_dir, run_script, tmp_path):
     image = read_input(server)
     for label in ("1", 4, "7"):
         request = {"model": "digits", "image": image, "label": label}
@@ -217,14 +217,13 @@ def test_correction_becomes_a_dataset(server, runs_dir, run_script, tmp_path):
         "--dataset=feedback",
         f"--from_dir={folder}",
         f"--data_dir={data_dir}",
-        "--validation_size=1",
+        "--validation_size=0",
         "--test_size=0",
     )
     assert done.returncode == 0, done.stderr
     manifest = load_manifest(data_dir)
-    assert {name: split.num_examples for name, split in manifest.splits.items()} == {
-        "train": 2,
-        "validation": 1,
+    assert {name: split.class_counts for name, split in manifest.splits.items()} == {
+        "train": (0, 0, 0, 0, 0, 0, 0, 1, 0, 0)
     }
     assert manifest.class_names == tuple("0123456789")
     done = run_script("data_prep/verify.py", f"--data_dir={data_dir}")

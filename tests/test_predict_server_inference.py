@@ -166,7 +166,7 @@ def test_versions_of_a_run_are_not_mixed(make_inference, runs, monkeypatch):
         classifier.gate.release(10)
         return classifier
 
-    monkeypatch.setattr(inference, "load_classifier", load)
+    monkeypatch.setattr(inference, "load_served", load)
     network, updated = make_inference(), replace(runs["a"], version=2)
 
     async def run() -> list:
