@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -237,6 +238,23 @@ def test_reader_that_takes_too_long_is_replaced(logdir):
         assert answer.status_code == 503
         assert answer.json()["error"].startswith("reading the picture took more than 4 s")
         assert read(server, draw_png("7")).json()["text"] == "7"
+
+
+def test_server_ends_though_a_reader_does_not(logdir):
+    with serve_limited(logdir, readers=1, stop_seconds=1.0) as server:
+        assert read(server, draw_png("3")).json()["text"] == "3"
+        (reader,) = server.children()
+        os.kill(reader, signal.SIGSTOP)
+        with ThreadPoolExecutor(1) as thread:
+            answer = thread.submit(read, server, draw_png("7"))
+            time.sleep(0.5)
+            server.process.send_signal(signal.SIGINT)
+            assert answer.result().status_code == 503
+            assert answer.result().json()["error"] == "the server is stopping"
+        assert server.process.wait(timeout=10) == 0
+        assert "Traceback" not in server.process.stderr.read()
+        with pytest.raises(ProcessLookupError):
+            os.kill(reader, 0)
 
 
 def test_requests_under_way_are_finished_before_the_end(logdir):
