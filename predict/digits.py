@@ -14,7 +14,7 @@ from PIL import Image
 from data_prep.command_line import UserError
 from predict.page import morphology
 from predict.page.division import Span, divide, find_chains, is_narrow, is_too_wide
-from predict.page.ink import Ink, find_ink, measure_tone
+from predict.page.ink import SMALLEST_CONTRAST, Ink, find_ink, measure_tone
 from predict.page.lines import find_lines
 from predict.page.median import median
 from predict.page.mnist_form import fit, resize, take_whole
@@ -167,7 +167,11 @@ def find_places(
     is_one_digit = max(pixels.shape[:2]) <= max(image_shape[:2])
     pieces = _find_pieces(ink, is_one_digit)
     if not pieces.areas.size:
-        raise NoInkError(_describe_lack(ink))
+        raise NoInkError(
+            "no ink found: expected digits on a background of another tone, found no strokes that "
+            f"stand out by {SMALLEST_CONTRAST} of 255 levels and from the noise; give a picture "
+            "with more contrast"
+        )
     taken = [_take_ink(pixels, factor, ink, pieces, index) for index in range(pieces.areas.size)]
     if is_one_digit:
         return [Place((Digit(taken[0][0], fit(taken[0][1], image_shape)),))]
@@ -220,16 +224,6 @@ def _make_place(
         if len(usual) > len(taken):
             return Place(tuple(digits[span] for span in usual), strokes)
     return Place(whole, strokes)
-
-
-def _describe_lack(ink: Ink) -> str:
-    """Says why no ink was found."""
-    contrast = max(0.0, float(ink.strength.max()))
-    return (
-        "no ink found: expected digits on a background of another tone, found tones within "
-        f"{contrast:.0f} of 255 levels, without strokes that stand out; give a picture with more "
-        "contrast"
-    )
 
 
 def _take_ink(
