@@ -153,9 +153,7 @@ def test_thin_bar_keeps_its_aspect_ratio():
 
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_blank_picture_has_no_ink(level):
-    with pytest.raises(
-        NoInkError, match="found no strokes that stand out by 16 of 255"
-    ):
+    with pytest.raises(NoInkError, match="found no strokes that stand out by 16 of 255"):
         prepare(np.full((30, 20, 3), level, np.uint8))
 
 
