@@ -42,7 +42,7 @@ def define_flags() -> None:
     flags.DEFINE_string("examples", None, "New labelled images: a folder or a CSV file.")
     flags.DEFINE_string("data_dir", None, "Where the run's dataset is now. [where it was trained]")
     flags.DEFINE_integer("steps", None, "Steps to learn in. [100 to 2,000]", 1, 1_000_000)
-    flags.DEFINE_float("learning_rate", 0.0003, "Adam's, the same in all steps.", 1e-9, 1.0)
+    flags.DEFINE_float("learning_rate", 0.0001, "Adam's, the largest of one_cycle.", 1e-9, 1.0)
     flags.DEFINE_integer("seed", 0, "Decides order, dropout and distortions.", 0, 2**31 - 1)
     flags.DEFINE_bool("list", False, "Shows the run's versions.")
     flags.DEFINE_integer("rollback", None, "Returns to this version; 1 is the trained run.", 1)
