@@ -50,8 +50,8 @@ def run(
     """
     define_flags()
     # Ctrl-C must reach us even where a shell started the script in the background.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    for number in _STOPS:
+        signal.signal(number, _stop)
 
     def run_main(argv: list[str]) -> int | None:
         arguments = argv[1:]
@@ -87,21 +87,20 @@ def _run_guarded(main: Callable[[list[str]], int | None], arguments: list[str]) 
         if sys.stdout is not None:  # It is None where the shell has closed it.
             sys.stdout.flush()
         return code
-    except UserError as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("stopped by Ctrl-C")
-        return EXIT_INTERRUPTED
-    except Terminated:
-        _fail("stopped by SIGTERM")
-        return EXIT_TERMINATED
-    except BrokenPipeError:
-        return _end_without_reader()
-    except OSError as error:
-        if error.errno not in _USERS_OS_ERRORS:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{os.strerror(error.errno).lower()}; {_USERS_OS_ERRORS[error.errno]}")
+    except (Exception, KeyboardInterrupt, Terminated) as error:
+        if _ARRIVED:  # Amid compiled code its exception may have become another one.
+            stop = "Ctrl-C" if _ARRIVED[0] == signal.SIGINT else "SIGTERM"
+            _fail(f"stopped by {stop}")
+            return 128 + _ARRIVED[0]
+        if isinstance(error, BrokenPipeError):
+            return _end_without_reader()
+        if isinstance(error, UserError):
+            return _fail(str(error))
+        if isinstance(error, OSError) and error.errno in _USERS_OS_ERRORS:
+            where = f"{error.filename}: " if error.filename else ""
+            reason = os.strerror(error.errno).lower()
+            return _fail(f"{where}{reason}; {_USERS_OS_ERRORS[error.errno]}")
+        raise
 
 
 def _end_without_reader() -> int:
@@ -131,8 +130,30 @@ def _fail(message: str) -> int:
     return EXIT_USER_ERROR
 
 
-def _raise_terminated(signum: int, frame: FrameType | None) -> None:
-    raise Terminated
+_STOPS: dict[int, type[BaseException]] = {
+    signal.SIGINT: KeyboardInterrupt,
+    signal.SIGTERM: Terminated,
+}
+_ARRIVED: list[int] = []
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    _ARRIVED.append(signum)
+    raise _STOPS[signum]
+
+
+def raise_if_stopped() -> None:
+    """Raises Ctrl-C or SIGTERM again if it has arrived and a library swallowed its exception.
+
+    TensorFlow does, now and then, while it builds a graph. To be called before something is done
+    that cannot be undone.
+
+    Raises:
+      KeyboardInterrupt: Ctrl-C has arrived.
+      Terminated: SIGTERM has arrived.
+    """
+    if _ARRIVED:
+        raise _STOPS[_ARRIVED[0]]
 
 
 def import_tensorflow() -> None:

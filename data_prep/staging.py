@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data_prep.command_line import UserError, log
+from data_prep.command_line import UserError, log, raise_if_stopped
 
 
 @contextmanager
@@ -73,7 +73,11 @@ def publish(final: Path) -> None:
 
     Args:
       final: the folder that `staging_folder` was called with.
+
+    Raises:
+      KeyboardInterrupt, Terminated: Ctrl-C or SIGTERM has arrived, though a library swallowed it.
     """
+    raise_if_stopped()
     final = final.resolve()
     staging = _staging_of(final)
     _sync(staging)

@@ -179,6 +179,45 @@ def test_deferred_signals_arrive_after_the_block(tmp_path: Path, number: int, co
     assert stderr.startswith("script.py: stopped by ") and len(stderr.splitlines()) == 1
 
 
+SWALLOWED = """
+    try:
+        os.kill(os.getpid(), {number})
+        time.sleep(10)
+    except (KeyboardInterrupt, command_line.Terminated):
+        pass
+    print("goes on", flush=True)
+    {after}
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")]
+)
+@pytest.mark.parametrize(
+    "after", ["command_line.raise_if_stopped()", "raise SystemError('amid compiled code')"]
+)
+def test_a_swallowed_signal_is_not_lost(
+    tmp_path: Path, after: str, number: int, code: int, name: str
+) -> None:
+    body = SWALLOWED.format(number=int(number), after=after)
+    text = f"script.py: stopped by {name}\n"
+    assert finish(start(tmp_path, body)) == (code, "goes on\n", text)
+
+
+def test_nothing_is_published_after_a_swallowed_signal(tmp_path: Path) -> None:
+    swallowed = SWALLOWED.format(number=int(signal.SIGINT), after="publish(folder)")
+    body = f"""
+    from pathlib import Path
+    from data_prep.staging import publish, staging_folder
+    folder = Path({str(tmp_path)!r}) / "data"
+    with staging_folder(folder):
+        {swallowed.strip().replace(chr(10), chr(10) + "    ")}
+"""
+    text = "script.py: stopped by Ctrl-C\n"
+    assert finish(start(tmp_path, body)) == (130, "goes on\n", text)
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     process = start(tmp_path, "[print('x' * 80) for _ in range(10_000)]")
     assert process.stdout and process.stderr
