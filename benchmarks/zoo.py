@@ -6,10 +6,7 @@ one after the other. Each finished run is one entry of --results; the table is m
 
 from __future__ import annotations
 
-import json
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,13 +17,18 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 
 from absl import flags
 
+from benchmarks.recipe_runs import (
+    ROOT,
+    format_accuracy,
+    load_results,
+    run_script,
+    train_and_evaluate,
+    write_results,
+)
 from data_prep import command_line
-from data_prep.command_line import UserError, log
 from data_prep.schema import load_manifest
 from model_definition.architecture import ZOO, load_architecture
-from model_definition.run_dir import write_atomically
 
-ROOT = Path(__file__).resolve().parents[1]
 _SPEED_STEPS = 60
 
 
@@ -44,44 +46,21 @@ def main(argv: list[str]) -> None:
     """Trains what is missing and prints the table."""
     values = flags.FLAGS
     path, data_dir = Path(values.results), Path(values.data_dir)
-    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    results = load_results(path)
     num_train = load_manifest(data_dir).splits["train"].num_examples
     for network in values.networks:
         entry = results.setdefault(network, {"runs": {}, "seconds_an_epoch": None})
         for seed in range(values.seeds):
             if str(seed) not in entry["runs"]:
                 logdir = Path(values.logdir) / f"{network}-{seed}"
-                entry["runs"][str(seed)] = _train_and_evaluate(network, seed, data_dir, logdir)
-                _write(path, results)
+                entry["runs"][str(seed)] = train_and_evaluate(
+                    network, seed=seed, data_dir=data_dir, logdir=logdir
+                )
+                write_results(path, results)
         if values.speed:
             entry["seconds_an_epoch"] = round(num_train / _measure_speed(network, data_dir), 1)
-            _write(path, results)
+            write_results(path, results)
     print(format_table({name: results[name] for name in values.networks}))
-
-
-def _write(path: Path, results: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(results, indent=1, sort_keys=True) + "\n")
-
-
-def _train_and_evaluate(network: str, seed: int, data_dir: Path, logdir: Path) -> dict[str, Any]:
-    """Runs the two scripts as their users do; returns what is kept of it."""
-    log(f"{network}, seed {seed}")
-    _run("train/train_lenet.py", *_train_flags(network, seed, data_dir, logdir))
-    test = json.loads(_run("eval/evaluate.py", f"--logdir={logdir}", "--json"))
-    run = json.loads((logdir / "run.json").read_text(encoding="utf-8"))
-    history = json.loads((logdir / "history.json").read_text(encoding="utf-8"))
-    best = next(score for score in history if score["step"] == test["step"])
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return {
-        "test_accuracy": test["accuracy"],
-        "validation_accuracy": best["accuracy"],
-        "step": test["step"],
-        "config": run["config"],
-        "versions": run["versions"],
-        "machine": platform.machine(),
-        "commit": commit.stdout.strip(),
-    }
 
 
 def _measure_speed(network: str, data_dir: Path) -> float:
@@ -89,29 +68,15 @@ def _measure_speed(network: str, data_dir: Path) -> float:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with tempfile.TemporaryDirectory() as folder:
-        arguments = _train_flags(network, 0, data_dir, Path(folder) / "run")
-        _run(
-            *("train/train_lenet.py", *arguments),
-            *(f"--max_steps={_SPEED_STEPS}", "--summary_every_steps=10"),
+        run_script(
+            *("train/train_lenet.py", f"--recipe={network}", f"--data_dir={data_dir}"),
+            *(f"--logdir={folder}/run", f"--max_steps={_SPEED_STEPS}"),
+            "--summary_every_steps=10",
         )
         events = EventAccumulator(f"{folder}/run/train")
         events.Reload()
         scalars = events.Scalars("images_per_second")[1:]  # without the first steps
     return statistics.median(event.value for event in scalars)
-
-
-def _train_flags(network: str, seed: int, data_dir: Path, logdir: Path) -> list[str]:
-    return [f"--recipe={network}", f"--seed={seed}", f"--data_dir={data_dir}", f"--logdir={logdir}"]
-
-
-def _run(script: str, *arguments: str) -> str:
-    command = [sys.executable, str(ROOT / script), *arguments]
-    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if finished.returncode:
-        raise UserError(
-            f"{script} {' '.join(arguments)} ended with exit code {finished.returncode}"
-        )
-    return finished.stdout
 
 
 def format_table(results: dict[str, Any]) -> str:
@@ -130,17 +95,12 @@ def format_table(results: dict[str, Any]) -> str:
     ]
     for network, entry in results.items():
         architecture = load_architecture(network, image_shape=(28, 28, 1), num_classes=10)
-        runs = entry["runs"].values()
-        accuracies = [100 * run["test_accuracy"] for run in runs]
+        runs = list(entry["runs"].values())
         epochs = "/".join(sorted({f"{run['config']['epochs']:g}" for run in runs}))
-        accuracy = ""
-        if accuracies:
-            spread = f" ± {statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
-            accuracy = f"{statistics.mean(accuracies):.2f}{spread} ({len(accuracies)})"
         seconds = entry["seconds_an_epoch"]
         lines.append(
             f"| `{network}` | {architecture.num_parameters:,} | {architecture.multiply_adds:,} "
-            f"| {epochs} | {accuracy} | {seconds or ''} |"
+            f"| {epochs} | {format_accuracy(runs)} | {seconds or ''} |"
         )
     return "\n".join(lines)
 

@@ -1,0 +1,49 @@
+"""The benchmark of accuracies, by the script, on a tiny dataset."""
+
+import json
+
+from benchmarks.accuracy import CLAIMS, format_table
+from train.recipes import list_recipes
+
+
+def test_trains_scores_and_does_not_train_again(make_dataset, run_script, tmp_path):
+    folder = tmp_path / "tiny"
+    make_dataset(folder, image_shape=(28, 28, 1), num_classes=10, num_train=70)
+    results = tmp_path / "results.json"
+    command = (
+        *("benchmarks/accuracy.py", "--recipes=speed99", "--seeds=1"),
+        *(f"--data_dir={folder}", f"--logdir={tmp_path / 'runs'}", f"--results={results}"),
+    )
+    done = run_script(*command, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads(results.read_text())["speed99"].values()
+    # All 81 images that are not of the test split, in the recipe's batches.
+    batch_size, epochs = run["config"]["batch_size"], run["config"]["epochs"]
+    assert run["step"] == -(-81 * epochs // batch_size)
+    assert run["config"]["train_splits"] == "train+validation"
+    assert (run["validation_accuracy"], run["config"]["seed"]) == (None, 0)
+    assert run["test_accuracy"] * 17 == round(run["test_accuracy"] * 17)
+    assert 0 < run["seconds"] < 300
+    again = run_script(*command)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout == done.stdout
+    assert f"{100 * run['test_accuracy']:.2f} (1)" in again.stdout
+
+
+def test_an_unknown_recipe(run_script):
+    done = run_script("benchmarks/accuracy.py", "--recipes=tiny,huge")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("accuracy.py: --recipes=huge: expected some of speed99_lenet, ")
+
+
+def test_table():
+    runs = {str(n): {"test_accuracy": 0.99 + n / 1000, "seconds": 10.0 * n} for n in (1, 2, 3)}
+    lines = format_table({"speed99": runs, "best": {}}).splitlines()
+    assert lines[2:] == [
+        "| `speed99` | `fast`, time to 99 % | 99.00 % in 5 s | 99.20 ± 0.10 (3) | 20 |",
+        "| `best` | a small network's best | 99.70 % in 1,800 s |  |  |",
+    ]
+
+
+def test_every_claim_has_its_recipe():
+    assert set(CLAIMS) <= set(list_recipes())
