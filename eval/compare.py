@@ -26,6 +26,7 @@ from data_prep.schema import load_manifest
 from data_prep.staging import publish, staging_folder
 from eval.comparison.entries import Entry, load_entries
 from eval.comparison.output import PAGE_NAME, output_folder
+from model_definition.ensemble import MAX_SHIFTS
 from model_definition.run_dir import require_same_dataset
 
 
@@ -37,6 +38,13 @@ def define_flags() -> None:
         "split", "test", "What to compare on: test to report, validation to choose."
     )
     flags.DEFINE_string("data_dir", None, "A dataset folder with the same classes. [the runs']")
+    flags.DEFINE_integer(
+        "test_time_shifts",
+        0,
+        "Averages each answer over every shift of the image by up to so many pixels both ways.",
+        0,
+        MAX_SHIFTS,
+    )
     flags.DEFINE_string("output_dir", "comparisons", "The folder that comparisons go to.")
     flags.DEFINE_bool("json", False, "Prints results.json instead of results.txt.")
 
@@ -58,7 +66,8 @@ def main(argv: list[str]) -> None:
     from eval.comparison.results import write_results
     from input_pipeline.records import resolve_splits
 
-    split = ComparedSplit(data_dir, manifest, resolve_splits(values.split, manifest))
+    splits = resolve_splits(values.split, manifest)
+    split = ComparedSplit(data_dir, manifest, splits, values.test_time_shifts)
     with staging_folder(folder) as staging:
         with command_line.progress("comparing", total=len(entries), unit="run") as on_done:
             comparison = compare_entries(entries, split, name=values.name, on_done=on_done)

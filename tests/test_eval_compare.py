@@ -180,6 +180,27 @@ def test_the_order_of_the_runs_changes_nothing(folder, template, compared, capsy
     assert first == second
 
 
+def test_shifted_copies(folder, template, compared, capsys):
+    results = run_main(folder, test_time_shifts=1)
+    assert "17 images, 9 shifts each\n" in capsys.readouterr().out.split("\n\n")[0] + "\n"
+    facts = read(results)
+    assert (facts["test_time_shifts"], read(compared[0])["test_time_shifts"]) == (1, 0)
+    assert any("9 copies of the image, shifted by up to 1 pixel both" in n for n in facts["notes"])
+    images, labels = eval_fixtures.read_split(
+        template / "tiny", load_manifest(template / "tiny"), "test"
+    )
+    padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    copies = [padded[:, y : y + 13, x : x + 9] for y in range(3) for x in range(3)]
+    [run] = [run for model in facts["models"] for run in model["runs"] if run["name"] == "a"]
+    weights = eval_fixtures.make_weights(load_run(template / "a"), seed=1)
+    mean = np.mean([eval_fixtures.predict(copy, weights) for copy in copies], axis=0)
+    for key, value in eval_fixtures.score(mean, labels).items():
+        assert run[key] == pytest.approx(value, rel=1e-4), key
+    assert run["multiply_adds"] == 9 * 13 * 9 * 3 * 5
+    assert run["parameters"] == 13 * 9 * 3 * 5 + 5
+    assert run["latency_seconds"] > 0
+
+
 def test_an_average_costs_the_sum_of_its_members(folder, template, capsys):
     shutil.copytree(folder / "a/export", folder / "b-1/export", dirs_exist_ok=True)
     shutil.copy(folder / "a/training_time.json", folder / "b-0")

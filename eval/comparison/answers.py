@@ -12,6 +12,7 @@ from eval.comparison.entries import Entry
 from eval.evaluation import Evaluation, evaluate
 from input_pipeline.datasets import make_eval_dataset
 from input_pipeline.records import count_examples, damage_named
+from input_pipeline.shifts import count_copies
 from model_definition.checkpoints import choose_checkpoint
 from model_definition.ensemble import Member
 
@@ -26,16 +27,24 @@ class ComparedSplit:
       data_dir: the dataset folder.
       manifest: its manifest.
       splits: its splits that are read, one after the other.
+      test_time_shifts: answers are averages over every shift of an image by up to so many pixels
+        both ways.
     """
 
     data_dir: Path
     manifest: Manifest
     splits: tuple[str, ...]
+    test_time_shifts: int = 0
 
     @property
     def num_examples(self) -> int:
         """How many images there are."""
         return count_examples(self.manifest, self.splits)
+
+    @property
+    def num_copies(self) -> int:
+        """How many copies of an image are read for one answer."""
+        return count_copies(self.test_time_shifts)
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,7 @@ def answer_split(entry: Entry, split: ComparedSplit) -> Answers:
         manifest=split.manifest,
         splits=split.splits,
         batch_size=_BATCH_SIZE,
+        test_time_shifts=split.test_time_shifts,
         on_batch=keep,
     )
     return Answers(

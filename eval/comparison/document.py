@@ -30,6 +30,7 @@ def make_document(comparison: Comparison) -> dict[str, Any]:
         "dataset_digest": split.manifest.digest,
         "split": "+".join(split.splits),
         "num_examples": split.num_examples,
+        "test_time_shifts": split.test_time_shifts,
         "class_names": list(split.manifest.class_names),
         "models": [
             _describe_model(model, row) for model, row in zip(comparison.models, rows, strict=True)

@@ -28,10 +28,11 @@ class Measured:
       answers: to every image of the split.
       curves: how it learnt; an ensemble has none of its own.
       num_parameters: how many numbers training could change.
-      multiply_adds: for one image.
+      multiply_adds: for one image, its shifted copies included.
       training_seconds: that its steps took; None where nothing tells, be it of one member.
-      latency_seconds: for one image, by the exported model; of an ensemble the sum of its members'
-        own latencies, as if one ran after the other. None where a model is missing.
+      latency_seconds: for one image, by the exported model, once for each shifted copy; of an
+        ensemble the sum of its members' own latencies, as if one ran after the other. None where a
+        model is missing.
       model_bytes: of the exported model; None where one is missing.
     """
 
@@ -74,6 +75,7 @@ def measure(
     sizes = {folder: run.export_path.stat().st_size for folder, run in exported.items()}
     images = read_images(split, np.arange(min(_LATENCY_IMAGES, split.num_examples)))
     latencies = measure_latencies(exported, images)
+    latencies = {folder: split.num_copies * time for folder, time in latencies.items()}
     measured = []
     for number, entry in enumerate(entries):
         folders = [run.logdir.resolve() for run in entry.ensemble.runs]
@@ -83,7 +85,8 @@ def measure(
                 answers=answer_split(entry, split),
                 curves=curves[number],
                 num_parameters=sum(architectures[folder].num_parameters for folder in folders),
-                multiply_adds=sum(architectures[folder].multiply_adds for folder in folders),
+                multiply_adds=split.num_copies
+                * sum(architectures[folder].multiply_adds for folder in folders),
                 training_seconds=_add_up([seconds[folder] for folder in folders]),
                 latency_seconds=_add_up([latencies.get(folder) for folder in folders]),
                 model_bytes=_add_up([sizes.get(folder) for folder in folders]),

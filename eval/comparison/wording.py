@@ -11,9 +11,12 @@ from eval.comparison.significance import LEVEL, Difference
 def describe_what(comparison: Comparison) -> str:
     """Returns what is compared, and on what: `2 models, 3 runs, on mnist, test split, …`."""
     split = comparison.split
+    images = f"{split.num_examples:,} images"
+    if split.test_time_shifts:
+        images += f", {split.num_copies} shifts each"
     return (
         f"{_count(len(comparison.models), 'model')}, {_count(comparison.num_runs, 'run')}, on "
-        f"{split.manifest.name}, {'+'.join(split.splits)} split, {split.num_examples:,} images"
+        f"{split.manifest.name}, {'+'.join(split.splits)} split, {images}"
     )
 
 
@@ -66,6 +69,12 @@ def describe_methods(comparison: Comparison) -> list[str]:
         "median for one image at a time in one thread of this machine, by the exported LiteRT "
         "model, whose size is given; the models take turns.",
     ]
+    if split.test_time_shifts:
+        notes.append(
+            f"Every answer is the mean of the probabilities of {split.num_copies} copies of the "
+            f"image, shifted by up to {_count(split.test_time_shifts, 'pixel')} both ways; "
+            "multiply-adds and latency are those of all copies, one after the other."
+        )
     runs = [run for model in comparison.models for run in model.runs]
     for what, names in (
         (
