@@ -132,6 +132,39 @@ def test_new_version_is_served_without_a_failed_request(logdir, models):
         assert (digits[0], changes) == (3, [4, 3])
 
 
+def test_an_average_follows_its_members(tmp_path, logdir, models):
+    image, (_, next_model) = models
+    other = shutil.copytree(logdir, tmp_path / "other")
+    body = {"instances": [image[:, :, 0].tolist()]}
+    with serve(f"{logdir},{other}") as server:
+        model = f"{server.url}/v1/models/digits+other"
+
+        def wait_for(version):
+            for _ in range(300):
+                [status] = requests.get(model).json()["model_version_status"]
+                if status["version"] == version:
+                    return requests.post(f"{model}:predict", json=body).json()["predictions"][0]
+                time.sleep(0.1)
+            raise AssertionError(f"version {version} was never served, still {status}")
+
+        before = wait_for("1")
+        publish(other, 2, next_model)
+        mixed = wait_for("2")
+        read = requests.post(
+            f"{server.url}/v1/read", data=draw_png("3"), headers={"Content-Type": "image/png"}
+        ).json()
+        publish(logdir, 2, next_model)
+        both = wait_for("3")
+        choose_version(logdir, 1)
+        back = wait_for("4")
+    assert (np.argmax(before), np.argmax(both)) == (3, 4)
+    # Half the members read a three, half a four.
+    assert mixed[3] == pytest.approx((before[3] + both[3]) / 2, abs=1e-6)
+    assert mixed[4] == pytest.approx((before[4] + both[4]) / 2, abs=1e-6)
+    np.testing.assert_allclose(read["digits"][0]["probabilities"], mixed, atol=1e-6)
+    assert back == pytest.approx(mixed, abs=1e-6)
+
+
 def test_damaged_version_leaves_the_old_one_serving(logdir, models):
     image, (_, next_model) = models
     body = {"instances": [image[:, :, 0].tolist()]}

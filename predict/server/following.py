@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 from data_prep.command_line import log
-from model_definition.run_dir import Run, read_current_version
+from model_definition.run_dir import Run
+from predict.server.runs import in_current_versions
 
 _POLL_SECONDS = 1.0
 
@@ -45,12 +45,11 @@ class VersionFollower:
 
     def _look_at(self, name: str, run: Run) -> None:
         try:
-            version = read_current_version(run.logdir)
-            if version != run.version:
-                changed = replace(run, version=version)
-                self._warm_up(changed)
-                self._runs[name] = changed
-                log(f"serving version {version} of {name}, no longer {run.version}")
+            current = in_current_versions(run)
+            if current is not run:
+                self._warm_up(current)
+                self._runs[name] = current
+                log(f"serving version {current.version} of {name}, no longer {run.version}")
             self._refused.pop(name, None)
         except Exception as error:  # Whatever it is, the old version goes on.
             # It is tried again each second, for it may be mended, and said once.

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from data_prep.command_line import UserError, log
 from model_definition import run_dir
 from model_definition.ensemble import Ensemble, is_ensemble, load_ensemble
-from model_definition.run_dir import Run
+from model_definition.run_dir import FIRST_VERSION, Run, read_current_version
 from predict.averaged import load_averaged
 from predict.classifier import Classifier, load_classifier
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class AveragedRun(Run):
     """Several runs that are served as one, or one run with test-time shifts.
 
-    What it says as a run is what is the same in all; its folder is the ensemble's.
+    What it says as a run is what is the same in all; its folder is the ensemble's. Its version is 1
+    when serving begins, and each change of a member's version makes the next one.
 
     Attributes:
-      named: what `load_ensemble` reads the runs from.
+      ensemble: the runs, in the versions that answer.
       test_time_shifts: averages over every shift of up to so many pixels both ways as well.
     """
 
-    named: str = ""
+    ensemble: Ensemble
     test_time_shifts: int = 0
 
 
@@ -83,8 +84,30 @@ def load_served(run: Run) -> Classifier:
       UserError: an exported model is missing, damaged, or of another shape than its run.
     """
     if isinstance(run, AveragedRun):
-        return load_averaged(load_ensemble(run.named), run.test_time_shifts)
+        return load_averaged(run.ensemble, run.test_time_shifts)
     return load_classifier(run)
+
+
+def in_current_versions(run: Run) -> Run:
+    """Returns a model of `find_runs` in the versions that are in use now.
+
+    Args:
+      run: the model.
+
+    Returns:
+      The same one where nothing has changed.
+
+    Raises:
+      UserError: what says which version of a run is in use is damaged.
+    """
+    if not isinstance(run, AveragedRun):
+        version = read_current_version(run.logdir)
+        return run if version == run.version else replace(run, version=version)
+    members = [replace(one, version=read_current_version(one.logdir)) for one in run.ensemble.runs]
+    if [one.version for one in members] == [one.version for one in run.ensemble.runs]:
+        return run
+    ensemble = replace(run.ensemble, runs=tuple(members))
+    return replace(run, ensemble=ensemble, version=run.version + 1)
 
 
 def _is_model(folder: Path) -> bool:
@@ -97,6 +120,7 @@ def _as_run(ensemble: Ensemble, test_time_shifts: int) -> Run:
     if ensemble.is_single and test_time_shifts == 0:
         return first
     facts = {field.name: getattr(first, field.name) for field in fields(first)}
+    facts["version"] = FIRST_VERSION
     facts["logdir"] = ensemble.folder or Path(ensemble.name)
     facts["model"] = "+".join(dict.fromkeys(Path(run.model).stem for run in ensemble.runs))
-    return AveragedRun(**facts, named=ensemble.logdir, test_time_shifts=test_time_shifts)
+    return AveragedRun(**facts, ensemble=ensemble, test_time_shifts=test_time_shifts)
