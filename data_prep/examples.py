@@ -7,7 +7,8 @@
 
 Images of a validation split are held out, as their owner wants it; where there is none, a third of
 the new images is, by a hash of their pixels: a third of those that the version to be improved
-misreads, so that a gain can be seen, and a third of the others. Test splits are left alone.
+misreads, so that a gain can be seen, and a third of the others. Of fewer than four, or where fewer
+than two are misread, none is. Test splits are left alone.
 
 An image is told by its pixels: one that an earlier version has learnt, or held out, stays where it
 was and is not new, so a folder that grows can be given again and again. If its label is another one
@@ -124,6 +125,11 @@ def _open(path: Path, form: ImageForm) -> tuple[str, Source]:
         kind, source = "dataset folder", _open_folder(path)
     elif (path / FEEDBACK_NAME).is_file():
         kind, source = "feedback", feedback.read_feedback(path)
+    elif path.is_file() and _is_picture(path):
+        raise UserError(
+            f"{path}: a picture's class is its folder's name; put it into a folder such as DIR/7/, "
+            "and give DIR"
+        )
     elif path.is_file() or any((path / name).is_file() for name in ("train.csv", "train.csv.gz")):
         kind, source = "csv", _open_csv(path, form)
     elif inner := [folder.parent for folder in sorted(path.glob(f"*/{FEEDBACK_NAME}"))]:
@@ -140,6 +146,11 @@ def _open(path: Path, form: ImageForm) -> tuple[str, Source]:
         log(f"{path}: its test split is left alone")
     splits = {split: own for split, own in source.splits.items() if split in _SPLITS}
     return kind, Source(source.image_shape, source.class_names, source.files, splits)
+
+
+def _is_picture(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(8).startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"))
 
 
 def _spell(shape: tuple[int, int, int]) -> str:
@@ -298,7 +309,7 @@ def _part(
         log(f"{path}: {len(found.labels) - len(last):,} image(s) come again; the last label counts")
     new = {key: i for key, i in last.items() if before.get(key) != found.labels[i]}
     if len(new) < len(last):
-        log(f"{path}: {len(last) - len(new):,} image(s) were learnt before")
+        log(f"{path}: {len(last) - len(new):,} image(s) were learnt or held out before")
     chosen = found.choose(list(new.values()))
     if old is not None:
         corrected = new.keys() & before.keys()

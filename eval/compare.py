@@ -68,6 +68,7 @@ def main(argv: list[str]) -> None:
 
     splits = resolve_splits(values.split, manifest)
     split = ComparedSplit(data_dir, manifest, splits, values.test_time_shifts)
+    replaced = ", in place of the comparison that was there" if folder.exists() else ""
     with staging_folder(folder) as staging:
         with command_line.progress("comparing", total=len(entries), unit="run") as on_done:
             comparison = compare_entries(entries, split, name=values.name, on_done=on_done)
@@ -78,7 +79,7 @@ def main(argv: list[str]) -> None:
         print(json.dumps(document))
     else:
         print(text, end="")
-        print(f"\nwritten to {folder}; next: open {shlex.quote(str(folder / PAGE_NAME))}")
+        print(f"\nwritten to {folder}{replaced}; next: open {shlex.quote(str(folder / PAGE_NAME))}")
 
 
 def _find_dataset(entries: Sequence[Entry]) -> Path:

@@ -51,6 +51,7 @@ def make_measured(
     confidence: float = 0.9,
     run: Run | None = None,
     members: Sequence[Run] = (),
+    checkpoint: str = "best/model.ckpt-20",
     class_names: tuple[str, ...] = CLASS_NAMES,
     **changes: Any,
 ) -> Measured:
@@ -70,7 +71,7 @@ def make_measured(
     evaluation = Evaluation(
         dataset="tiny",
         split="test",
-        members=tuple(Member(one, one.logdir / "best/model.ckpt-20") for one in runs),
+        members=tuple(Member(one, one.logdir / checkpoint) for one in runs),
         member_accuracies=(accuracy,) * len(runs),
         test_time_shifts=0,
         class_names=class_names,

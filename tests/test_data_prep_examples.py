@@ -158,8 +158,15 @@ def test_other_label_takes_the_place_of_the_earlier_one(tmp_path, write, capsys)
     assert read_split(second / "earlier", "train") == to_dict(images[[0, 2]], [0, 0])
     said = capsys.readouterr().err
     assert "1 image(s) come again; the last label counts" in said
-    assert "1 image(s) were learnt before" in said
+    assert "1 image(s) were learnt or held out before" in said
     assert "1 image(s) have another label than before" in said
+
+
+@pytest.mark.parametrize("name", ["3.png", "3.jpg"])
+def test_a_picture_alone_has_no_class(tmp_path, write, name):
+    Image.new("L", (28, 28)).save(tmp_path / name)
+    with pytest.raises(UserError, match=rf"{name}: a picture's class is its folder's name; put it"):
+        write(tmp_path / name)
 
 
 def test_nothing_new(tmp_path, write):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import statistics
 
@@ -48,6 +49,15 @@ def test_imported_runs_stand_alone():
     runs = [make_measured(name, [0, 1]) for name in ("a-1", "a-2")]
     require_different_seeds([run.entry for run in runs])
     assert names_of(group_runs(runs)) == {"a-1": ["a-1"], "a-2": ["a-2"]}
+
+
+def test_updated_runs_stand_alone():
+    trained = make("a-0", seed=0)
+    other = dataclasses.replace(make_run("runs/a-1", config={"seed": 0}), version=2)
+    updated = make_measured("a-1", [0, 0, 1], run=other)
+    # Even with the same seed: it has learnt more than the other one.
+    require_different_seeds([trained.entry, updated.entry])
+    assert names_of(group_runs([trained, updated])) == {"a-0": ["a-0"], "a-1": ["a-1"]}
 
 
 def test_ensembles_stand_alone_beside_their_members():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from html.parser import HTMLParser
@@ -135,6 +136,29 @@ def test_what_is_not_known_is_said():
         row["name"]: row for row in csv.DictReader(io.StringIO(write_csv(rows_of(comparison))))
     }
     assert (found["a"]["latency_seconds"], found["b"]["latency_seconds"]) == ("", "0.0005")
+
+
+def test_where_the_weights_come_from_is_said():
+    runs = [
+        make_measured("own", [0, 1], run=make_run("runs/own", config={})),
+        make_measured("fold", [0, 1], run=make_run("runs/fold", config={"validate_on": "1/5"})),
+        make_measured("last", [0, 0], checkpoint="model.ckpt-20"),
+        make_measured(
+            "updated", [1, 1], run=dataclasses.replace(make_run("runs/updated"), version=2)
+        ),
+    ]
+    text = format_text(make_comparison(*runs, split="validation"))
+    assert "\nlast: the last checkpoint, as there is none that was best on validation.\n" in text
+    assert "\nupdated: in a version that train/update.py made.\n" in text
+    assert "\nown: its checkpoint was chosen on this split, which flatters it a little.\n" in text
+    on_test = make_comparison(*runs)
+    assert "chosen on this split" not in format_text(on_test)
+    versions = {
+        run["name"]: run["versions"]
+        for model in make_document(on_test)["models"]
+        for run in model["runs"]
+    }
+    assert versions == {"own": [1], "fold": [1], "last": [1], "updated": [2]}
 
 
 def test_ensembles_are_said_to_be_averages():

@@ -29,7 +29,7 @@ from train.loop import train
 from train.run_lock import locked
 from train.update import format_result
 from train.updating import learning, updating
-from train.updating.judging import Comparison, binomial_tail
+from train.updating.judging import Comparison
 from train.updating.learning import learn
 from train.updating.updating import UpdateOptions, update
 
@@ -271,7 +271,8 @@ def _publish_copy(logdir):
     [(0, 0, 1.0), (0, 5, 1.0), (5, 5, 1 / 32), (8, 10, 56 / 1024), (501, 1000, 0.5 - 0.0126125)],
 )
 def test_chance_of_losses(lost, n, chance):
-    assert binomial_tail(lost, n) == pytest.approx(chance, abs=1e-6)
+    comparison = Comparison("images", 1, False, 2_000, 1_500, gained=n - lost, lost=lost)
+    assert comparison.chance == pytest.approx(chance, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -303,6 +304,7 @@ def test_command_line(logdir, tmp_path, run_script):
     assert load_run(logdir).version == 1
     for arguments, message in (
         ([], "expected one of --examples=DIR, --rollback=N and --list, found none"),
+        ([f"--logdir={logdir.parent}", "--rollback=1"], "holds no run.json, so no run"),
         (["--list", "--rollback=1"], "found --rollback and --list"),
         (["--rollback=3"], "expected one of its versions, 1, 2, found 3"),
         (["--examples=none"], "--examples=none: no such file or folder; name the new images"),

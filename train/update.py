@@ -28,7 +28,7 @@ from absl import flags
 
 from data_prep import command_line
 from data_prep.command_line import EXIT_USER_ERROR, UserError
-from model_definition.run_dir import FIRST_VERSION, load_run, read_current_version
+from model_definition.run_dir import FIRST_VERSION, exists, load_run, read_current_version
 from model_definition.versions import Version, choose_version, list_versions
 from train.run_lock import locked
 
@@ -114,7 +114,7 @@ def _describe(version: Version) -> str:
 
 
 def _roll_back(logdir: Path, number: int, *, as_json: bool) -> str:
-    if not logdir.is_dir():
+    if not exists(logdir):
         load_run(logdir)  # Says that there is none.
     with locked(logdir):
         choose_version(logdir, number)
@@ -130,7 +130,7 @@ def format_result(result: UpdateResult) -> str:
     for one in result.comparisons:
         before, after = (right / one.num_images for right in (one.right_before, one.right_after))
         changed = f"{one.gained:,} gained, {one.lost:,} lost"
-        chance = "" if one.is_new else f", p = {one.chance:.2f}"
+        chance = "" if one.is_new else f" (p = {one.chance:.2f} for so many losses)"
         what = f"{one.images} ({one.num_images:,} images), against version {one.version}"
         lines.append(f"{what}\n  {before:.2%} before, {after:.2%} after: {changed}{chance}")
     if result.version:

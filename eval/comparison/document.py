@@ -69,6 +69,7 @@ def _describe_run(run: Measured) -> dict[str, Any]:
         "name": run.entry.name,
         "logdir": run.entry.ensemble.logdir,
         "seed": run.entry.seed,
+        "versions": [member.version for member in run.entry.ensemble.runs],
         "checkpoint": evaluation.checkpoint,
         "accuracy_95": list(evaluation.accuracy_interval),
         **{column.key: column.value(run) for column in COLUMNS},

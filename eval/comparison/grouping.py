@@ -13,6 +13,7 @@ import numpy as np
 from data_prep.command_line import UserError
 from eval.comparison.entries import Entry
 from eval.comparison.measuring import Measured
+from model_definition.run_dir import FIRST_VERSION
 
 # The seed, and what does not change a run's result. Of the model its text counts.
 _NOT_CONFIGURATION = {"seed", "model", "model_set", "keep_checkpoints", "summary_every_steps"}
@@ -94,7 +95,8 @@ def require_different_seeds(entries: Sequence[Entry]) -> None:
 def group_runs(measured: Sequence[Measured]) -> tuple[Model, ...]:
     """Groups runs whose configurations are equal but for the seed.
 
-    Ensembles stand alone, and so do imported runs, since nothing tells how they were trained.
+    Ensembles stand alone, and so do imported runs, since nothing tells how they were trained, and
+    updated ones, since each has learnt other images.
 
     Args:
       measured: all runs.
@@ -121,7 +123,8 @@ def _by_accuracy(model: Model) -> tuple[float, float, str]:
 def _configuration(entry: Entry) -> str:
     """Returns a text that two runs share if they differ in nothing but the seed."""
     run = entry.ensemble.first
-    if run.is_imported or not entry.ensemble.is_single:
+    updated = run.version != FIRST_VERSION
+    if run.is_imported or updated or not entry.ensemble.is_single:
         return f"alone: {entry.name}"
     lines = (" ".join(line.partition("#")[0].split()) for line in run.architecture_text.split("\n"))
     config = {k: v for k, v in run.config.items() if k not in _NOT_CONFIGURATION}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from eval.comparison.answers import ComparedSplit
 from eval.comparison.comparing import Comparison
 from eval.comparison.entries import Entry
+from eval.comparison.measuring import Measured
 from eval.comparison.significance import LEVEL, Difference
+from model_definition.run_dir import FIRST_VERSION
 
 
 def describe_what(comparison: Comparison) -> str:
@@ -52,8 +54,8 @@ def describe_methods(comparison: Comparison) -> list[str]:
     """Returns how the numbers came about, and what to mind in reading them, a note each."""
     split = comparison.split
     notes = [
-        "Accuracy and errors are those of the checkpoint that was best on validation, every image "
-        "counted once; the interval is Wilson's."
+        "Accuracy and errors are those of the checkpoint that was best on validation, unless it "
+        "says otherwise below; every image counts once; the interval is Wilson's."
     ]
     if comparison.num_runs > len(comparison.models):
         notes.append(
@@ -93,6 +95,18 @@ def describe_methods(comparison: Comparison) -> list[str]:
             [run.entry.name for run in runs if run.model_bytes is None],
         ),
         (
+            "the last checkpoint, as there is none that was best on validation",
+            [run.entry.name for run in runs if _uses_last(run)],
+        ),
+        (
+            "in a version that train/update.py made",
+            [run.entry.name for run in runs if _is_updated(run.entry)],
+        ),
+        (
+            "its checkpoint was chosen on this split, which flatters it a little",
+            [run.entry.name for run in runs if _chosen_on(run, split)],
+        ),
+        (
             "trained on images of this split, so its numbers here say little about other images",
             [run.entry.name for run in runs if _trained_on(run.entry, split)],
         ),
@@ -111,6 +125,30 @@ def _trained_on(entry: Entry, split: ComparedSplit) -> bool:
         for name in run.config.get("train_splits", "").split("+")
     }
     return not seen.isdisjoint(split.splits)
+
+
+def _uses_last(run: Measured) -> bool:
+    """Whether a member of version 1 answers by a checkpoint that is not its best."""
+    members = run.answers.evaluation.members
+    return any(
+        member.checkpoint.parent != member.run.best_dir
+        for member in members
+        if member.run.version == FIRST_VERSION
+    )
+
+
+def _is_updated(entry: Entry) -> bool:
+    return any(run.version != FIRST_VERSION for run in entry.ensemble.runs)
+
+
+def _chosen_on(run: Measured, split: ComparedSplit) -> bool:
+    """Whether validation on this very split decided on the checkpoint of a member."""
+    chosen = [
+        member.run.config.get("validate_on", "validation")
+        for member in run.answers.evaluation.members
+        if member.run.config and member.checkpoint.parent == member.run.best_dir
+    ]
+    return not set(split.splits).isdisjoint(chosen)
 
 
 def format_p_value(p_value: float) -> str:

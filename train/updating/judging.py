@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow.compat.v1 as tf1
+from scipy.stats import binomtest
 
 from data_prep.schema import Manifest
 from input_pipeline.datasets import make_eval_dataset
@@ -81,7 +82,10 @@ class Comparison:
     @property
     def chance(self) -> float:
         """The chance of so many losses among the images that changed, were both as good."""
-        return binomial_tail(self.lost, self.gained + self.lost)
+        changed = self.gained + self.lost
+        if changed == 0:
+            return 1.0
+        return float(binomtest(self.lost, changed, alternative="greater").pvalue)
 
     def objection(self) -> str | None:
         """Returns why the update cannot be accepted, or None."""
@@ -101,15 +105,6 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """Returns everything as plain values."""
         return {**vars(self), "right_after": self.right_after, "chance": self.chance}
-
-
-def binomial_tail(count: int, n: int) -> float:
-    """Returns the chance that at least `count` of n throws of a coin are heads, exactly."""
-    term, total = 1, 0  # n over k, from k = n down
-    for k in range(n, count - 1, -1):
-        total += term
-        term = term * k // (n - k + 1)
-    return total / 2**n
 
 
 def compare(

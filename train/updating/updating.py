@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.command_line import UserError, log, signals_deferred
-from data_prep.examples import ImageForm, write_examples
+from data_prep.examples import FEWEST_TO_HOLD_OUT, ImageForm, write_examples
 from data_prep.schema import Manifest, load_manifest
 from input_pipeline.augmentation import Augmentation
 from input_pipeline.mixture import Part
@@ -256,10 +256,15 @@ def _choose_judged(task: _Task) -> list[JudgedImages]:
         folder = staging / EARLIER_NAME
         judged.append(JudgedImages(f"earlier images, {what}", folder, earlier, (split,)))
     split = "validation" if task.count("validation") else "train"
-    what = "held out" if split == "validation" else "learnt, too few to hold any out"
+    what = "held out" if split == "validation" else f"learnt, too few {_few(task)}to hold any out"
     folder = staging / EXAMPLES_NAME
     judged.append(JudgedImages(f"new images, {what}", folder, task.new, (split,), is_new=True))
     return judged
+
+
+def _few(task: _Task) -> str:
+    """Says of what there are too few: of misread ones, where there are enough images."""
+    return "misread ones " if task.count("train") >= FEWEST_TO_HOLD_OUT else ""
 
 
 def _make_config(task: _Task) -> TrainConfig:
