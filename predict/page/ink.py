@@ -200,7 +200,7 @@ def _choose_window(tone: np.ndarray) -> int:
 
 
 def _paper_is_light(tone: np.ndarray, light: np.ndarray, dark: np.ndarray, side: int) -> np.ndarray:
-    """Decides for each pixel which of two tones is the paper's: the one with more area around it.
+    """Decides for each pixel which of two tones is the paper's: ink is what there is less of.
 
     Args:
       tone: uint8 [height, width].
@@ -216,17 +216,18 @@ def _paper_is_light(tone: np.ndarray, light: np.ndarray, dark: np.ndarray, side:
     tone, light, dark = (
         levels[::step, ::step].astype(np.float32) for levels in (tone, light, dark)
     )
-    # Strokes tell both tones; what is around them, mostly paper, is nearer to one of the two. In a
-    # close crop ink may have more area, but paper then has more of the border.
-    contrast, reach = light - dark, (4 * side) // step | 1
+    reach = (4 * side) // step | 1
     if reach >= max(tone.shape):
+        # In a close crop ink may have more area, but paper then has more of the border.
+        contrast = light - dark
         middle = np.sum(contrast * (light + dark)) / max(float(contrast.sum()) * 2, 1.0)
         is_light = tone > middle
         border = np.concatenate([is_light[0], is_light[-1], is_light[:, 0], is_light[:, -1]])
         return np.full(shape, is_light.mean() + border.mean() >= 1)
-    middle = morphology.mean_around(contrast * (light + dark) / 2, reach)
-    middle /= np.maximum(morphology.mean_around(contrast, reach), np.float32(1e-3))
-    is_light = morphology.mean_around(tone, reach) >= middle
+    # Of the tones around strokes, less their mean, the cubes add up to ink's sign. Those around the
+    # edge of a shadow or of a sheet cancel each other out, whatever lies beyond it.
+    around = morphology.mean_around(tone, (side // 2) // step | 1)
+    is_light = morphology.mean_around((tone - around) ** 3, reach) <= 0
     return np.repeat(np.repeat(is_light, step, axis=0), step, axis=1)[: shape[0], : shape[1]]
 
 
