@@ -259,7 +259,7 @@ def _take_ink(
     edge = max(_SOFT_PIXELS, round(_SOFT_EDGE * side))
     top, left = max(top - edge, 0), max(left - edge, 0)
     area = np.s_[top : bottom + edge, left : right + edge]
-    numbers, strength = pieces.numbers[area], ink.strength[area]
+    numbers, strength, light = pieces.numbers[area], ink.strength[area], ink.light[area]
     noise = ink.noise[(top + bottom) // 2, (left + right) // 2]  # It changes slowly.
     is_free = (numbers == 0) & ~ink.is_printed[area]
     if factor > 1 and side < _CLEAR_SIDE:
@@ -274,13 +274,15 @@ def _take_ink(
         )
         paper = morphology.enlarge(ink.paper[area], numbers.shape)
         sign = np.sign(median(ink.sign[area].ravel()))
+        light = morphology.enlarge(light, numbers.shape)
         strength = sign * (measure_tone(closer, ink.axis, ink.offset) - paper)
         top, left, edge, factor = top * factor, left * factor, edge * factor, 1
     own = numbers == index + 1
     contrast = pieces.peaks[index]
     near = morphology.dilate(own, 2 * edge + 1, 2 * edge + 1) & (own | is_free)
     least = np.clip(_NOISE_REACH * noise / contrast, _FAINT, _FAINTEST_STROKE)
-    share = strength / np.float32(contrast)
+    # Where a shadow falls on a part of it, that is as full of ink as the rest.
+    share = strength * (light[own].max() / light) / np.float32(contrast)
     parts = morphology.label(near & ((share > least) | own))
     is_own = np.zeros(parts.max() + 1, bool)
     is_own[parts[own]] = True
