@@ -23,6 +23,8 @@ _SMALLEST_WINDOW = 33
 _EXPLAINED_STEP, _EXPLAINED_EDGES = 0.5, 0.85
 # Levels of 255 by which ink must differ from its background.
 SMALLEST_CONTRAST = 16
+# What the whole picture says of the paper's side counts so much beside what is around.
+_WHOLE = 0.1
 # By so much a stroke's edge stands out: levels on perfect paper, otherwise standard deviations of
 # the paper's noise.
 _LEAST_EDGE, _EDGE_NOISE = SMALLEST_CONTRAST / 2, 4.0
@@ -244,9 +246,10 @@ def _paper_is_light(tone: np.ndarray, light: np.ndarray, dark: np.ndarray, side:
         border = np.concatenate([is_light[0], is_light[-1], is_light[:, 0], is_light[:, -1]])
         return np.full(shape, is_light.mean() + border.mean() >= 1)
     # Of the tones around strokes, less their mean, the cubes add up to ink's sign. Those around the
-    # edge of a shadow or of a sheet cancel each other out, whatever lies beyond it.
-    around = morphology.mean_around(tone, (side // 2) // step | 1)
-    is_light = morphology.mean_around((tone - around) ** 3, reach) <= 0
+    # edge of a shadow or of a sheet cancel each other out, whatever lies beyond it. Where there are
+    # no strokes around, those of the whole picture tell.
+    cubes = (tone - morphology.mean_around(tone, (side // 2) // step | 1)) ** 3
+    is_light = morphology.mean_around(cubes, reach) + _WHOLE * cubes.mean() <= 0
     return np.repeat(np.repeat(is_light, step, axis=0), step, axis=1)[: shape[0], : shape[1]]
 
 
