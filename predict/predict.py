@@ -75,7 +75,8 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "deslant",
         False,
-        "Takes each digit's slant away before it is read.",
+        "Sets each digit upright before it is read: for writing that leans by 20 degrees or more. "
+        "A network that learnt slanted digits, as MNIST's are, gains nothing on other writing.",
     )
     flags.DEFINE_bool("json", False, "Prints a JSON object for each picture instead of tables.")
     flags.DEFINE_bool("csv", False, "Prints a line of CSV for each digit instead of tables.")
