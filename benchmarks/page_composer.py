@@ -59,7 +59,7 @@ def compose_page(
     """Composes a page.
 
     Args:
-      images: uint8 [n, 28, 28], digits to choose from.
+      images: uint8 [n, 28, width], digits to choose from.
       labels: int [n].
       disturbance: one of `EASY` and `HARD`.
       seed: of the set of pages.
@@ -86,6 +86,30 @@ def compose_page(
         pixels = step(pixels)
     text = "\n".join("".join(str(labels[index]) for index in line) for line in lines)
     return Page(np.clip(np.rint(pixels), 0, 255).astype(np.uint8), text, tuple(boxes))
+
+
+def slant(images: np.ndarray, degrees: float) -> np.ndarray:
+    """Makes digits lean to the right by so many degrees more than they do.
+
+    Args:
+      images: uint8 [n, height, width].
+      degrees: between -90 and 90; negative ones to the left.
+
+    Returns:
+      uint8 [n, height, wider], so that nothing is cut off.
+    """
+    slope, middle = np.tan(np.radians(degrees)), images.shape[1] / 2
+    spare = int(np.ceil(abs(slope) * middle))
+    wide = np.pad(images, ((0, 0), (0, 0), (spare, spare)))
+    # Where each row's pixels come from: from the left below the middle, if that leans to the right.
+    sources = (1, slope, -slope * middle, 0, 1, 0)
+    leaning = [
+        Image.fromarray(image).transform(
+            wide.shape[:0:-1], Image.Transform.AFFINE, sources, Image.Resampling.BICUBIC
+        )
+        for image in wide
+    ]
+    return np.stack([np.asarray(image) for image in leaning])
 
 
 def _choose(disturbance: str, generator: np.random.Generator) -> list[str]:

@@ -77,6 +77,10 @@ def define_flags() -> None:
     flags.DEFINE_integer("seed", 0, "Another seed composes other pages.", lower_bound=0)
     flags.DEFINE_integer("pages", 20, "Pages of each disturbance.", lower_bound=1)
     flags.DEFINE_multi_string("only", [], "Disturbance to measure; all where none is named.")
+    flags.DEFINE_float(
+        "slant", 0.0, "Degrees by which the digits are slanted to the right.", -45.0, 45.0
+    )
+    flags.DEFINE_bool("deslant", False, "Reads as predict.py --deslant does.")
     flags.DEFINE_bool("json", False, "Prints one JSON object instead of the table.")
     flags.DEFINE_string(
         "save_dir", None, "Folder for the pages as PNG files and the texts, right and read."
@@ -97,12 +101,14 @@ def main(argv: list[str]) -> int:
     run = load_run(Path(FLAGS.logdir))
     classifier = load_classifier(run)
     images, labels = load_digits(Path(FLAGS.data_dir), FLAGS.split)
+    if FLAGS.slant:
+        images = page_composer.slant(images, FLAGS.slant)
     scores = {}
     for kind in FLAGS.only or kinds:
         scores[kind] = Score()
         for number in range(FLAGS.pages):
             page = page_composer.compose_page(images, labels, kind, FLAGS.seed, number)
-            score, text = score_page(page, run, classifier)
+            score, text = score_page(page, run, classifier, is_deslanted=FLAGS.deslant)
             scores[kind] += score
             if FLAGS.save_dir is not None:
                 name = f"{kind.replace(' ', '_')}-{number}"
@@ -149,13 +155,16 @@ def load_digits(data_dir: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     return images.reshape(-1, 28, 28), np.array([example.label for example in examples])
 
 
-def score_page(page: Page, run: Run, classifier: Classifier) -> tuple[Score, str]:
+def score_page(
+    page: Page, run: Run, classifier: Classifier, *, is_deslanted: bool = False
+) -> tuple[Score, str]:
     """Reads a page.
 
     Args:
       page: the page.
       run: of the classifier.
       classifier: answers.
+      is_deslanted: digits are read without their slant.
 
     Returns:
       The score, and the text that was read; it is empty where nothing was found.
@@ -165,7 +174,7 @@ def score_page(page: Page, run: Run, classifier: Classifier) -> tuple[Score, str
 
     started = time.perf_counter()
     try:
-        reading = read_image(page.pixels, run, classifier)
+        reading = read_image(page.pixels, run, classifier, is_deslanted=is_deslanted)
         text, accepted = reading.text, sum(digit.is_digit for digit in reading.digits)
     except NoInkError:
         text, accepted = "", 0

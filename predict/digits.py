@@ -97,12 +97,14 @@ class Strokes:
       pieces: uint8 [height, width], its pieces numbered from 1 on, from left to right; 0 is paper.
       corner: x and y of its first pixel, in pixels of the picture.
       scale: pixels of the picture that one of its own is wide and high.
+      is_deslanted: its digits are read without their slant.
     """
 
     ink: np.ndarray
     pieces: np.ndarray
     corner: tuple[int, int]
     scale: float
+    is_deslanted: bool = False
 
     def divide(
         self, image_shape: tuple[int, ...], line: int
@@ -121,7 +123,7 @@ class Strokes:
                 for corner, first in zip(self.corner, (columns[0], rows[0]), strict=True)
             )
             width, height = (round((np.ptp(places) + 1) * self.scale) for places in (columns, rows))
-            image = fit(ink[inside].astype(np.float32), image_shape)
+            image = fit(ink[inside].astype(np.float32), image_shape, is_deslanted=self.is_deslanted)
             digits[start, end] = Digit((x, y, width, height), image, line)
         return digits, division.usual
 
@@ -138,7 +140,11 @@ def find_digits(
 
 
 def find_places(
-    pixels: np.ndarray, image_shape: tuple[int, int, int], image_preparation: str
+    pixels: np.ndarray,
+    image_shape: tuple[int, int, int],
+    image_preparation: str,
+    *,
+    is_deslanted: bool = False,
 ) -> list[Place]:
     """Finds the digits in a picture and brings them to the form of the training images.
 
@@ -147,6 +153,7 @@ def find_places(
       image_shape: height, width and channels (1 or 3) that the network reads.
       image_preparation: `mnist` finds every digit, of any colour on a background of any other,
         fits it and centres it; `resize` scales the whole picture to fit.
+      is_deslanted: with `mnist`, each digit's slant is taken away before it is fitted.
 
     Returns:
       The places of digits, in reading order.
@@ -174,12 +181,13 @@ def find_places(
         )
     taken = [_take_ink(pixels, factor, ink, pieces, index) for index in range(pieces.areas.size)]
     if is_one_digit:
-        return [Place((Digit(taken[0][0], fit(taken[0][1], image_shape)),))]
+        image = fit(taken[0][1], image_shape, is_deslanted=is_deslanted)
+        return [Place((Digit(taken[0][0], image),))]
     chains = find_chains(pieces.boxes, typical_height(pieces))
     around = [pieces.boxes[chain] for chain in chains]
     boxes = np.array([[*box[:, :2].min(axis=0), *box[:, 2:].max(axis=0)] for box in around])
     return [
-        _make_place([taken[piece] for piece in chains[index]], image_shape, line)
+        _make_place([taken[piece] for piece in chains[index]], image_shape, line, is_deslanted)
         for line, indices in enumerate(find_lines(boxes))
         for index in indices
     ]
@@ -199,10 +207,15 @@ def _find_pieces(ink: Ink, is_one_digit: bool) -> Pieces:
 
 
 def _make_place(
-    taken: list[tuple[Box, np.ndarray]], image_shape: tuple[int, int, int], line: int
+    taken: list[tuple[Box, np.ndarray]],
+    image_shape: tuple[int, int, int],
+    line: int,
+    is_deslanted: bool,
 ) -> Place:
     """Makes a place of its pieces' boxes and ink, from left to right."""
-    whole = tuple(Digit(box, fit(ink, image_shape), line) for box, ink in taken)
+    whole = tuple(
+        Digit(box, fit(ink, image_shape, is_deslanted=is_deslanted), line) for box, ink in taken
+    )
     if len(taken) == 1 and is_narrow(taken[0][0][3], taken[0][0][2]):
         return Place(whole)
     left, top = (min(box[axis] for box, _ in taken) for axis in (0, 1))
@@ -218,7 +231,7 @@ def _make_place(
         own = np.rint(255 * np.clip(own, 0, 1)).astype(np.uint8)
         pieces[area][own > drawn[area]] = number
         drawn[area] = np.maximum(drawn[area], own)
-    strokes = Strokes(drawn, pieces, (left, top), scale)
+    strokes = Strokes(drawn, pieces, (left, top), scale, is_deslanted)
     if any(is_too_wide(box[3], box[2]) for box, _ in taken):
         digits, usual = strokes.divide(image_shape, line)
         if len(usual) > len(taken):
@@ -246,7 +259,7 @@ def _take_ink(
     edge = max(_SOFT_PIXELS, round(_SOFT_EDGE * side))
     top, left = max(top - edge, 0), max(left - edge, 0)
     area = np.s_[top : bottom + edge, left : right + edge]
-    numbers, strength = pieces.numbers[area], ink.strength[area]
+    numbers, strength, light = pieces.numbers[area], ink.strength[area], ink.light[area]
     noise = ink.noise[(top + bottom) // 2, (left + right) // 2]  # It changes slowly.
     is_free = (numbers == 0) & ~ink.is_printed[area]
     if factor > 1 and side < _CLEAR_SIDE:
@@ -261,13 +274,15 @@ def _take_ink(
         )
         paper = morphology.enlarge(ink.paper[area], numbers.shape)
         sign = np.sign(median(ink.sign[area].ravel()))
+        light = morphology.enlarge(light, numbers.shape)
         strength = sign * (measure_tone(closer, ink.axis, ink.offset) - paper)
         top, left, edge, factor = top * factor, left * factor, edge * factor, 1
     own = numbers == index + 1
     contrast = pieces.peaks[index]
     near = morphology.dilate(own, 2 * edge + 1, 2 * edge + 1) & (own | is_free)
     least = np.clip(_NOISE_REACH * noise / contrast, _FAINT, _FAINTEST_STROKE)
-    share = strength / np.float32(contrast)
+    # Where a shadow falls on a part of it, that is as full of ink as the rest.
+    share = strength * (light[own].max() / light) / np.float32(contrast)
     parts = morphology.label(near & ((share > least) | own))
     is_own = np.zeros(parts.max() + 1, bool)
     is_own[parts[own]] = True

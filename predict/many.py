@@ -57,6 +57,7 @@ def answer_all(
     *,
     allow_private_urls: bool = False,
     keep_pixels: bool = False,
+    is_deslanted: bool = False,
 ) -> Iterator[Answer]:
     """Reads pictures.
 
@@ -66,6 +67,7 @@ def answer_all(
       classifier: the run's model.
       allow_private_urls: also fetches from addresses that are not on the public internet.
       keep_pixels: gives the pixels with the answers.
+      is_deslanted: digits are read without their slant.
 
     Yields:
       An answer for each URL, in their order.
@@ -73,7 +75,7 @@ def answer_all(
     Raises:
       UserError: the model is damaged.
     """
-    found = _find_all(urls, run, allow_private_urls, keep_pixels)
+    found = _find_all(urls, run, allow_private_urls, keep_pixels, is_deslanted)
     for batch in _in_batches(found):
         to_judge = [one.places for one in batch if one.places]
         readings = iter(judge_digits(to_judge, run, classifier))
@@ -92,13 +94,13 @@ class _Found:
 
 
 def _find_all(
-    urls: Sequence[str], run: Run, allow_private_urls: bool, keep_pixels: bool
+    urls: Sequence[str], run: Run, allow_private_urls: bool, keep_pixels: bool, is_deslanted: bool
 ) -> Iterator[_Found]:
     limits = FetchLimits()
     for url, load in zip(urls, _load_ahead(urls, allow_private_urls, limits), strict=True):
         try:
             pixels = decode_image(load(), limits)
-            places = find_in(pixels, run)
+            places = find_in(pixels, run, is_deslanted=is_deslanted)
         except UserError as error:
             yield _Found(url, [], str(error), None)
         else:

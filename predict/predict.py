@@ -72,6 +72,12 @@ def define_flags() -> None:
         0,
         MAX_SHIFTS,
     )
+    flags.DEFINE_bool(
+        "deslant",
+        False,
+        "Sets each digit upright before it is read: for writing that leans by 20 degrees or more. "
+        "A network that learnt slanted digits, as MNIST's are, gains nothing on other writing.",
+    )
     flags.DEFINE_bool("json", False, "Prints a JSON object for each picture instead of tables.")
     flags.DEFINE_bool("csv", False, "Prints a line of CSV for each digit instead of tables.")
     flags.DEFINE_string(
@@ -118,6 +124,11 @@ def main(argv: list[str]) -> int:
         raise UserError("--annotate and --save_input name the same file; give each its own")
     ensemble = load_ensemble(FLAGS.logdir)
     run = ensemble.first
+    if FLAGS.deslant and run.image_preparation != "mnist":
+        raise UserError(
+            f"--deslant: expected a run that reads digits in MNIST's form, found {FLAGS.logdir}, "
+            "which reads pictures as a whole; leave the flag out"
+        )
     classifier = load_averaged(ensemble, FLAGS.test_time_shifts)
     if classifier.rejection is None:
         command_line.log(
@@ -131,6 +142,7 @@ def main(argv: list[str]) -> int:
         classifier,
         allow_private_urls=FLAGS.allow_private_urls,
         keep_pixels=FLAGS.annotate is not None,
+        is_deslanted=FLAGS.deslant,
     )
     form = "json" if FLAGS.json else "csv" if FLAGS.csv else "text"
     if form == "csv":

@@ -89,13 +89,16 @@ class Reading:
         return {"text": self.text, "digits": [digit.to_json() for digit in self.digits]}
 
 
-def read_image(pixels: np.ndarray, run: Run, classifier: Classifier) -> Reading:
+def read_image(
+    pixels: np.ndarray, run: Run, classifier: Classifier, *, is_deslanted: bool = False
+) -> Reading:
     """Reads one picture.
 
     Args:
       pixels: uint8 [height, width, 3], RGB, upright.
       run: how pictures are prepared, and the classes' names.
       classifier: the run's model.
+      is_deslanted: digits are read without their slant; see `find_in`.
 
     Returns:
       What stands on it.
@@ -104,7 +107,7 @@ def read_image(pixels: np.ndarray, run: Run, classifier: Classifier) -> Reading:
       NoInkError: nothing on it could be a digit.
       UserError: the model is damaged.
     """
-    (reading,) = judge_digits([find_in(pixels, run)], run, classifier)
+    (reading,) = judge_digits([find_in(pixels, run, is_deslanted=is_deslanted)], run, classifier)
     return reading
 
 
@@ -135,12 +138,13 @@ def read_images(
     return [next(readings) if isinstance(one, list) else one for one in found]
 
 
-def find_in(pixels: np.ndarray, run: Run) -> list[Place]:
+def find_in(pixels: np.ndarray, run: Run, *, is_deslanted: bool = False) -> list[Place]:
     """Finds a picture's digits and prepares them as the run's training images were.
 
     Args:
       pixels: uint8 [height, width, 3], RGB, upright.
       run: how pictures are prepared.
+      is_deslanted: each digit's slant is taken away, where digits are brought to MNIST's form.
 
     Returns:
       At least one place, in reading order.
@@ -148,7 +152,7 @@ def find_in(pixels: np.ndarray, run: Run) -> list[Place]:
     Raises:
       NoInkError: nothing on it could be a digit.
     """
-    return find_places(pixels, run.image_shape, run.image_preparation)
+    return find_places(pixels, run.image_shape, run.image_preparation, is_deslanted=is_deslanted)
 
 
 def judge_digits(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.page_composer import EASY, HARD, compose_page
+from benchmarks.page_composer import EASY, HARD, compose_page, slant
 from benchmarks.pages import Score, count_errors
 
 
@@ -35,6 +35,18 @@ def test_boxes_of_a_clean_page_hold_all_of_its_ink():
         assert is_ink[y : y + height, x : x + width].mean() > 0.5
         is_ink[y : y + height, x : x + width] = False
     assert not is_ink.any()
+
+
+def test_slanted_digits_lean_to_the_right_and_lose_nothing():
+    images, _ = digits()
+    leaning = slant(images, 45)
+    middles = (
+        leaning[0].astype(float) @ np.arange(leaning.shape[2]) / leaning[0].sum(axis=1).clip(1)
+    )
+    assert np.allclose(np.diff(middles[4:24]), -1, atol=0.2)  # a column a row
+    assert np.allclose(leaning.sum(axis=(1, 2)), images.sum(axis=(1, 2)), rtol=0.02)
+    mirrored = slant(images[:, :, ::-1], -45)[:, :, ::-1]
+    assert np.allclose(mirrored.astype(int), leaning, atol=1)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from data_prep import image_folder
-from predict.digits import NoInkError, find_digits
+from predict.digits import NoInkError, find_digits, find_places
 from predict.page.mnist_form import _resampling
 from predict.page.morphology import label
 from tests.predict_fixtures import DIGITS, draw, to_rgb
@@ -241,3 +242,25 @@ def test_real_mnist_comes_out_as_it_went_in():
     assert np.mean(differences) < 0.3
     assert np.mean(np.array(differences) == 0) > 0.7
     assert np.quantile(differences, 0.99) < 1  # Now and then a centre lies between two pixels.
+
+
+def test_deslanted_where_one_digit_fills_the_picture_and_where_a_place_is_divided():
+    bar = np.zeros((28, 28), np.uint8)
+    for row in range(4, 24):
+        bar[row, 20 - row // 2 : 23 - row // 2] = 255
+    slanted, upright = (
+        find_places(to_rgb(bar), SHAPE, "mnist", is_deslanted=chosen)[0].digits[0].image[:, :, 0]
+        for chosen in (False, True)
+    )
+    assert np.ptp(np.flatnonzero(slanted.any(axis=0))) >= 10
+    assert np.ptp(np.flatnonzero(upright.any(axis=0))) <= 5
+    joined = np.kron(np.concatenate([bar, bar[:, 8:]], axis=1), np.ones((4, 4), np.uint8))
+    joined[90:94, 20:140] = 255
+    (place,) = find_places(to_rgb(np.pad(joined, 20)), SHAPE, "mnist", is_deslanted=True)
+    assert place.strokes is not None
+    divided, _ = place.divide()
+    straight, _ = dataclasses.replace(
+        place, strokes=dataclasses.replace(place.strokes, is_deslanted=False)
+    ).divide()
+    assert len(divided) > 1 and divided.keys() == straight.keys()
+    assert any(np.any(divided[span].image != straight[span].image) for span in divided)

@@ -37,6 +37,38 @@ def test_shadow(softness):
     assert_same_digits(np.rint(page * light[:, :, None]).astype(np.uint8), page)
 
 
+@pytest.mark.parametrize("darkest", [0.45, 0.6])
+def test_shadow_whose_edge_goes_through_digits(darkest):
+    page = print_page(write(["08356"])).astype(float)
+    middle = page.shape[0] // 2
+    row = np.arange(page.shape[0])[:, None, None]
+    shaded = np.rint(page * np.where(row < middle, 1, darkest)).astype(np.uint8)
+    assert_same_digits(shaded, page.astype(np.uint8))
+
+
+@pytest.mark.parametrize("table", [40, 110])
+def test_sheet_on_a_darker_table(table):
+    """The table has more area than the sheet, and is a paper that light ink could be on."""
+    sheet = print_page(write(["0123456789", "3456789012", "5678901234", "7890"]))
+    height, width = sheet.shape[:2]
+    page = np.full((2 * height, 2 * width, 3), table, np.uint8)
+    page[height // 3 : height // 3 + height, width // 2 : width // 2 + width] = sheet
+    assert count_by_line(page) == [10, 10, 10, 4]
+
+
+def test_frame_far_higher_than_the_writing():
+    page = print_page(write(["0123456789", "98765432"]))
+    grid = np.pad(page, ((60, 400), (60, 0), (0, 0)), constant_values=230)
+    slope = np.arange(grid.shape[1]) // 12  # Too steep for a rule.
+    for top in (20, 600):
+        for thickness in range(2):
+            grid[top + thickness + slope, np.arange(grid.shape[1])] = 40
+    for left in (6, grid.shape[1] - 16):
+        grid[20 : 620 + int(slope[left]), left : left + 2] = 40
+    grid = np.pad(grid, ((40, 40), (40, 40), (0, 0)), constant_values=230)
+    assert count_by_line(grid) == [10, 8]
+
+
 def rule(cover, *, distance, thickness, squared=False):
     paper = np.full(cover.shape, 230.0)
     for start in range(distance // 2, cover.shape[0], distance):

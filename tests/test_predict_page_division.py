@@ -55,12 +55,26 @@ def test_cut_is_clear_through_one_stroke_and_not_through_two():
     assert not any(cut.is_clear for cut in find_cuts(ring()))
 
 
-def test_cuts_are_apart_and_from_left_to_right():
-    cuts = find_cuts(chain_of_rings(3))
+def test_cuts_have_ink_between_them_and_go_from_left_to_right():
+    mask = chain_of_rings(3)
+    cuts = find_cuts(mask)
     middles = [cut.columns[30] for cut in cuts]
-    assert middles == sorted(middles) and np.diff(middles).min() > 0.12 * 60
+    assert middles == sorted(middles)
+    left_of = [(mask & (np.arange(mask.shape[1]) < cut.columns[:, None])).sum() for cut in cuts]
+    assert np.diff([0, *left_of, mask.sum()]).min() > 0.3 * 60 * 7  # of a stroke 7 pixels wide
     for cut in cuts:
         assert np.abs(np.diff(cut.columns)).max() <= 1
+
+
+def test_long_row_of_digits_is_cut_as_often_as_a_short_one():
+    mask = chain_of_rings(12)
+    middles = np.array([cut.columns[30] for cut in find_cuts(mask)])
+    for joint in range(1, 12):
+        assert np.abs(middles - (47 * joint - 2)).min() <= 4
+
+
+def test_cuts_are_few_where_there_is_no_end_of_them():
+    assert 0 < len(find_cuts(chain_of_rings(40))) <= 24
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 30), (30, 4), (60, 2), (7, 300)])

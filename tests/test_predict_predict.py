@@ -20,10 +20,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.page_composer import slant
 from data_prep.command_line import UserError
-from predict.digits import find_digits
+from predict.digits import find_digits, find_places
 from predict.predict import name_files
-from tests.predict_fixtures import DIGITS, draw, serve, to_rgb, write_digit_run, write_test_run
+from tests.predict_fixtures import (
+    DIGITS,
+    draw,
+    export_matcher,
+    serve,
+    to_rgb,
+    write_digit_run,
+    write_test_run,
+)
 
 SCRIPT = Path(__file__).resolve().parents[1] / "predict" / "predict.py"
 
@@ -282,6 +291,30 @@ def test_save_input_shows_what_the_network_saw(folder, logdir):
     (expected,) = find_digits(to_rgb(draw("7")), (28, 28, 1), "mnist")
     seen = np.asarray(Image.open(folder / "seen.png"))
     assert np.array_equal(seen, np.kron(expected.image[:, :, 0], np.ones((10, 10), np.uint8)))
+
+
+def test_deslanted_digit_is_what_the_network_sees(folder, logdir):
+    leaning = 255 - slant(255 - draw("7")[None], 30)[0]
+    Image.fromarray(leaning).save(folder / "leaning.png")
+    result = predict(
+        folder, f"--logdir={logdir}", "leaning.png", "--deslant", "--save_input=seen.png"
+    )
+    assert result.returncode == 0, result.stderr
+    (place,) = find_places(to_rgb(leaning), (28, 28, 1), "mnist", is_deslanted=True)
+    seen = np.asarray(Image.open(folder / "seen.png"))
+    (digit,) = place.digits
+    assert np.array_equal(seen, np.kron(digit.image[:, :, 0], np.ones((10, 10), np.uint8)))
+    (slanted,) = find_digits(to_rgb(leaning), (28, 28, 1), "mnist")
+    assert not np.array_equal(digit.image, slanted.image) and digit.box == slanted.box
+
+
+def test_deslanting_is_refused_where_no_digit_is_brought_to_a_form(folder):
+    run = write_test_run(folder / "whole", image_preparation="resize")
+    export_matcher(run, np.eye(10, 28 * 28).reshape(10, 28, 28, 1))
+    result = predict(folder, f"--logdir={run.logdir}", "7.png", "--deslant")
+    assert result.returncode == 1 and result.stdout == ""
+    message = "--deslant: expected a run that reads digits in MNIST's form, found "
+    assert result.stderr.startswith(f"predict.py: {message}{run.logdir}")
 
 
 def test_pictures_of_several_are_numbered(folder, logdir):

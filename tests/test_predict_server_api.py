@@ -116,6 +116,8 @@ def with_pixel(value) -> list:
         ({"instances": with_pixel(0.5)}, LEVELS + "0.5"),
         ({"instances": with_pixel("9" * 10_000)}, LEVELS + '"9999'),
         ({"instances": with_pixel(None)}, LEVELS + "null"),
+        ({"instances": with_pixel(True)}, LEVELS + "true"),
+        ({"inputs": with_pixel(False)}, LEVELS + "false"),
         ({"instances": with_pixel([1])}, LEVELS + "[1]"),
         ({"instances": [], "signature_name": "x"}, 'Serving signature name: "x" not found'),
         ({"instances": [{"image": 1}]}, "expected the input pixels or image_bytes, found 'image'"),

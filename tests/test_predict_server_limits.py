@@ -161,11 +161,57 @@ def test_idle_connection_is_closed(server, connect):
     assert 0.5 < time.monotonic() - start < 3
 
 
+HEADERS_TOO_LARGE = (431, "expected headers of at most 4,000 bytes, found more")
+
+
 def test_headers_too_large(server, connect):
     connection = connect()
     connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 4_000)
-    error = (431, "expected headers of at most 4,000 bytes, found more")
-    assert status_and_error(receive_all(connection)) == error
+    assert status_and_error(receive_all(connection)) == HEADERS_TOO_LARGE
+
+
+@pytest.mark.parametrize("size", [4_000, 30_000, 3_000_000])
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda size: b"GET / HTTP/1.1\r\nHost: localhost\r\nX: %b\r\n\r\n" % (b"y" * size),
+        lambda size: b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % (b"y" * size),
+        lambda size: HEAD + b"A: b\r\n" * (size // 6) + b"Content-Length: 2\r\n\r\n{}",
+    ],
+    ids=["one header", "a path", "many headers"],
+)
+def test_client_that_sends_too_large_headers_whole_sees_the_answer(
+    server, connect, request_of, size
+):
+    connection = connect()
+    connection.sendall(request_of(size))
+    time.sleep(0.1)  # A connection that is reset meanwhile loses what it has received.
+    answer = b""
+    while piece := connection.recv(65536):
+        answer += piece
+    assert status_and_error(answer) == HEADERS_TOO_LARGE
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_headers_within_the_limit_and_a_body_in_one_piece(server, connect):
+    connection = connect()
+    padding = b"Host: localhost\r\nX: " + b"y" * 3_700 + b"\r\n"
+    body = b" " * 15_000  # It came with the headers and is none of them.
+    head = b"POST /v1/models/digits:predict HTTP/1.1\r\nConnection: close\r\n" + padding
+    connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    status, error = status_and_error(receive_all(connection))
+    assert (status, error[:16]) == (400, "JSON Parse error")
+
+
+def test_refused_client_that_goes_on_sending_is_cut(server, connect):
+    connection = connect()
+    connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"y" * 5_000)
+    start = time.monotonic()
+    with pytest.raises(OSError):
+        while time.monotonic() < start + 8:
+            connection.sendall(b"y" * 1_000)
+            time.sleep(0.01)
+    assert 0.2 < time.monotonic() - start < 5
 
 
 def test_what_is_no_http_is_answered_as_such(server, connect):

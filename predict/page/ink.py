@@ -23,6 +23,8 @@ _SMALLEST_WINDOW = 33
 _EXPLAINED_STEP, _EXPLAINED_EDGES = 0.5, 0.85
 # Levels of 255 by which ink must differ from its background.
 SMALLEST_CONTRAST = 16
+# What the whole picture says of the paper's side counts so much beside what is around.
+_WHOLE = 0.1
 # By so much a stroke's edge stands out: levels on perfect paper, otherwise standard deviations of
 # the paper's noise.
 _LEAST_EDGE, _EDGE_NOISE = SMALLEST_CONTRAST / 2, 4.0
@@ -30,6 +32,8 @@ _LEAST_EDGE, _EDGE_NOISE = SMALLEST_CONTRAST / 2, 4.0
 _PALEST = 0.13
 # So many times as strong as the paper's lines, ink is not one of them.
 _STRONGER = 1.7
+# In a shadow ink is weaker as there is less light; no shadow takes more than two thirds of it.
+_DARKEST_SHADOW = 1 / 3
 # Noise beyond these standard deviations, in levels, is smoothed with these radii in pixels.
 # Pictures with fewer pixels a side are all strokes' edges and stay as they are.
 _SMALLEST_NOISY = 64
@@ -49,6 +53,8 @@ class Ink:
         ink's direction; scattered about 0 on paper.
       noise: float32 [height, width], the standard deviation of `strength` on the paper around.
       is_printed: bool [height, width], where the paper's own lines are.
+      light: float32 [height, width], how much light falls on the paper: 1 where it is full, less in
+        a shadow.
     """
 
     axis: np.ndarray
@@ -58,6 +64,7 @@ class Ink:
     strength: np.ndarray
     noise: np.ndarray
     is_printed: np.ndarray
+    light: np.ndarray
 
 
 def find_ink(pixels: np.ndarray) -> Ink:
@@ -70,12 +77,14 @@ def find_ink(pixels: np.ndarray) -> Ink:
     tone = measure_tone(pixels, axis, offset)
     if _is_plain(tone):
         zeros = np.zeros(tone.shape, np.float32)
-        return Ink(axis, offset, tone.astype(np.float32), zeros - 1, zeros, zeros, zeros > 0)
+        return Ink(
+            axis, offset, tone.astype(np.float32), zeros - 1, zeros, zeros, zeros > 0, zeros + 1
+        )
     smooth = _smooth(tone)
     side = _choose_window(smooth)
-    light, dark = morphology.close(smooth, side, side), morphology.open_(smooth, side, side)
-    sign = np.where(_paper_is_light(smooth, light, dark, side), np.float32(-1), np.float32(1))
-    paper = np.where(sign < 0, light, dark).astype(np.float32)
+    filled, emptied = morphology.close(smooth, side, side), morphology.open_(smooth, side, side)
+    sign = np.where(_paper_is_light(smooth, filled, emptied, side), np.float32(-1), np.float32(1))
+    paper = np.where(sign < 0, filled, emptied).astype(np.float32)
     bias, noise = _measure_paper(sign * (smooth - paper), side)
     paper += sign * bias
     strength = sign * (smooth - paper)
@@ -86,7 +95,19 @@ def find_ink(pixels: np.ndarray) -> Ink:
             min=1
         )
         is_printed[is_printed] = share < _STRONGER * median(share)
-    return Ink(axis, offset, paper, sign, strength, noise, is_printed)
+    light = _measure_light(paper, sign)
+    return Ink(axis, offset, paper, sign, strength, noise, is_printed, light)
+
+
+def _measure_light(paper: np.ndarray, sign: np.ndarray) -> np.ndarray:
+    """Measures the light by the paper's tone; see `Ink`. Dark paper has too few levels to tell."""
+    is_light = sign[::8, ::8] < 0
+    if not is_light.any():
+        return np.ones_like(paper)
+    tones = paper[::8, ::8][is_light]
+    full = np.partition(tones, tones.size * 9 // 10)[tones.size * 9 // 10]
+    light = np.clip(paper / max(float(full), 1.0), _DARKEST_SHADOW, 1)
+    return np.where(sign < 0, light, 1).astype(np.float32)
 
 
 def stands_out(ink: Ink) -> np.ndarray:
@@ -200,7 +221,7 @@ def _choose_window(tone: np.ndarray) -> int:
 
 
 def _paper_is_light(tone: np.ndarray, light: np.ndarray, dark: np.ndarray, side: int) -> np.ndarray:
-    """Decides for each pixel which of two tones is the paper's: the one with more area around it.
+    """Decides for each pixel which of two tones is the paper's: ink is what there is less of.
 
     Args:
       tone: uint8 [height, width].
@@ -216,17 +237,19 @@ def _paper_is_light(tone: np.ndarray, light: np.ndarray, dark: np.ndarray, side:
     tone, light, dark = (
         levels[::step, ::step].astype(np.float32) for levels in (tone, light, dark)
     )
-    # Strokes tell both tones; what is around them, mostly paper, is nearer to one of the two. In a
-    # close crop ink may have more area, but paper then has more of the border.
-    contrast, reach = light - dark, (4 * side) // step | 1
+    reach = (4 * side) // step | 1
     if reach >= max(tone.shape):
+        # In a close crop ink may have more area, but paper then has more of the border.
+        contrast = light - dark
         middle = np.sum(contrast * (light + dark)) / max(float(contrast.sum()) * 2, 1.0)
         is_light = tone > middle
         border = np.concatenate([is_light[0], is_light[-1], is_light[:, 0], is_light[:, -1]])
         return np.full(shape, is_light.mean() + border.mean() >= 1)
-    middle = morphology.mean_around(contrast * (light + dark) / 2, reach)
-    middle /= np.maximum(morphology.mean_around(contrast, reach), np.float32(1e-3))
-    is_light = morphology.mean_around(tone, reach) >= middle
+    # Of the tones around strokes, less their mean, the cubes add up to ink's sign. Those around the
+    # edge of a shadow or of a sheet cancel each other out, whatever lies beyond it. Where there are
+    # no strokes around, those of the whole picture tell.
+    cubes = (tone - morphology.mean_around(tone, (side // 2) // step | 1)) ** 3
+    is_light = morphology.mean_around(cubes, reach) + _WHOLE * cubes.mean() <= 0
     return np.repeat(np.repeat(is_light, step, axis=0), step, axis=1)[: shape[0], : shape[1]]
 
 

@@ -15,18 +15,25 @@ from predict.page.median import median
 
 # A digit takes 20 of the frame's 28 pixels, whatever the size of the frame.
 _DIGIT_SHARE = 20 / 28
+# Nobody's writing leans more than this, columns a row: 45 degrees. A dash's moments may say so.
+_MOST_SLANTED = 1.0
+# Where a slanted stroke was, columns with less than this share of full ink are but its soft edge.
+_SOFT = 0.2
 
 
-def fit(ink: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
+def fit(ink: np.ndarray, image_shape: tuple[int, ...], *, is_deslanted: bool = False) -> np.ndarray:
     """Fits ink into the middle 20/28 of the frame and centres it by mass, as MNIST was made.
 
     Args:
       ink: float32 [height, width], cropped.
       image_shape: height, width and channels of the frame.
+      is_deslanted: the digit's slant is taken away first; see `deslant`.
 
     Returns:
       uint8 [height, width, channels]; the strongest pixel is 255.
     """
+    if is_deslanted:
+        ink = deslant(ink)
     height, width, channels = image_shape
     scale = min(
         round(height * _DIGIT_SHARE) / ink.shape[0], round(width * _DIGIT_SHARE) / ink.shape[1]
@@ -41,6 +48,41 @@ def fit(ink: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
     frame = np.zeros((height, width), np.uint8)
     frame[top : top + rows, left : left + columns] = np.round(digit * (255 / digit.max()))
     return np.repeat(frame[:, :, None], channels, axis=2)
+
+
+def deslant(ink: np.ndarray) -> np.ndarray:
+    """Sets a digit upright: a shear about its centre of mass makes its principal axis vertical.
+
+    The axis is that of the second moments, as in LeCun et al., "Gradient-based learning applied to
+    document recognition", 1998, section III.A: each row moves sideways by as much as the digit's
+    middle does there, so that rows and columns are no longer correlated.
+
+    Args:
+      ink: float32 [height, width].
+
+    Returns:
+      float32 [height, other width], cropped to the ink's columns.
+    """
+    height, width = ink.shape
+    ink = np.clip(ink, 0, None)
+    mass = max(float(ink.sum()), 1e-9)
+    rows, columns = np.arange(height), np.arange(width)
+    down = rows - ink.sum(axis=1) @ rows / mass
+    across = columns - ink.sum(axis=0) @ columns / mass
+    variance = float(ink.sum(axis=1) @ down**2) / mass
+    covariance = float(down @ ink @ across) / mass
+    slope = float(np.clip(covariance / max(variance, 1e-9), -_MOST_SLANTED, _MOST_SLANTED))
+    shifts = -slope * down
+    spare = int(np.ceil(np.abs(shifts).max()))
+    padded = np.pad(ink, ((0, 0), (spare + 1, spare + 1)))
+    # Each pixel of the result lies between two of its row.
+    places = np.arange(width + 2 * spare)[None, :] + 1 - shifts[:, None]
+    left = np.clip(np.floor(places).astype(int), 0, padded.shape[1] - 2)
+    share = (places - left).astype(np.float32)
+    row = rows[:, None]
+    upright = padded[row, left] * (1 - share) + padded[row, left + 1] * share
+    drawn = np.flatnonzero(upright.max(axis=0) >= _SOFT * upright.max())
+    return upright[:, drawn[0] : drawn[-1] + 1]
 
 
 def resize(ink: np.ndarray, rows: int, columns: int) -> np.ndarray:

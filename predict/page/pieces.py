@@ -73,12 +73,12 @@ def select(pieces: Pieces, kept: np.ndarray) -> Pieces:
 
 
 def typical_height(pieces: Pieces) -> float:
-    """Returns the height of the writing: the median, where a piece weighs as its height squared.
+    """Returns the height of the writing: the median, where a piece weighs as its ink does.
 
-    A page has more specks than digits, but together they are smaller.
+    A page has more specks than digits, but together they have less ink; so have single long lines.
     """
     order = np.argsort(pieces.heights)
-    weights = np.cumsum(pieces.heights[order].astype(float) ** 2)
+    weights = np.cumsum(pieces.areas[order])
     return float(pieces.heights[order][np.searchsorted(weights, weights[-1] / 2)])
 
 

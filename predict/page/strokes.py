@@ -43,12 +43,19 @@ def drop_shadows(pieces: Pieces, ink: Ink) -> Pieces:
       ink: of the same picture.
     """
     tone = ink.paper + ink.sign * ink.strength
-    sharp = [_is_sharp(tone, pieces, index) for index in range(pieces.areas.size)]
+    sharp = [_is_sharp(tone, ink.light, pieces, index) for index in range(pieces.areas.size)]
     return select(pieces, np.array(sharp, bool))
 
 
-def _is_sharp(tone: np.ndarray, pieces: Pieces, index: int) -> bool:
-    """Tells whether a piece ends within a small part of its width; `tone` is the picture's."""
+def _is_sharp(tone: np.ndarray, light: np.ndarray, pieces: Pieces, index: int) -> bool:
+    """Tells whether a piece ends within a small part of its width.
+
+    Args:
+      tone: float32 [height, width], the picture's.
+      light: float32 [height, width], see `Ink`: where it is less, so is an edge's step.
+      pieces: of the picture.
+      index: of the piece.
+    """
     top, left, bottom, right = (int(side) for side in pieces.boxes[index])
     reach = max(_LEAST_RISE, round(_RISE * min(bottom - top, right - left)))
     area = np.s_[max(top - reach, 0) : bottom + reach, max(left - reach, 0) : right + reach]
@@ -58,4 +65,5 @@ def _is_sharp(tone: np.ndarray, pieces: Pieces, index: int) -> bool:
     outline = own & ~morphology.erode(own, 3, 3)
     if not outline.any():  # It covers the picture.
         return False
-    return bool(np.mean(steps[outline] >= pieces.peaks[index] / 2) >= _SHARP_SHARE)
+    least = pieces.peaks[index] / 2 * light[area][outline] / light[area][own].max()
+    return bool(np.mean(steps[outline] >= least) >= _SHARP_SHARE)

@@ -14,14 +14,17 @@ from predict.page import morphology
 
 # Going aside costs so much of a pixel of ink, so that of equal ways the straightest is taken.
 _ASIDE = 0.02
-# Cuts are so far apart and from the ends, of the piece's height, and go through so much of it.
-_APART, _FROM_END, _LONGEST = 0.12, 0.12, 0.6
+# A cut goes through no more than this share of the piece's height.
+_LONGEST = 0.6
+# Between two cuts, and beyond the last ones, is the ink of a stroke this long, of the height: a
+# fifth of a digit. Ways with less between them are one cut.
+_APART = 0.4
 # A clear cut goes through at most so many pen widths.
 _PEN_WIDTHS = 2.2
 # Of two crossed strokes, one that goes through less than this share of the height will do where
 # there must be a cut.
 _LONGEST_NEEDED = 0.45
-_MOST = 8  # cuts of a piece; what has more is no number
+_MOST = 24  # cuts of a piece; what has more is no number
 
 
 @dataclass(frozen=True)
@@ -50,24 +53,44 @@ def find_cuts(mask: np.ndarray) -> list[Cut]:
     Returns:
       The cuts from left to right.
     """
-    height, width = mask.shape
-    margin = max(1, round(_FROM_END * height))
-    if height < 5 or width <= 2 * margin:
+    height = len(mask)
+    if height < 5:
         return []
-    cost = mask.astype(np.float32)
-    down, came_down = _go_down(cost)
-    up, came_up = (ways[::-1] for ways in _go_down(cost[::-1]))
-    middle = height // 2
-    through = down[middle] + up[middle] - cost[middle]
-    through[:margin] = through[width - margin :] = np.inf
+    through, ways = _find_ways(mask)
+    left_of = np.pad(mask.cumsum(axis=1), ((0, 0), (1, 0)))
+    left = left_of[np.arange(height)[:, None], ways].sum(axis=0)
     pen = _pen_width(mask)
+    apart = _APART * height * pen
+    through[(left < apart) | (left > left_of[:, -1].sum() - apart)] = np.inf
     cuts: dict[int, Cut] = {}
     while len(cuts) < _MOST and through.min() <= _LONGEST * height:
         column = _middle_of_least(through)
-        cuts[column] = _make_cut(_trace(came_down, came_up, middle, column), mask, pen)
-        reach = max(2, round(_APART * height))
-        through[max(0, column - reach) : column + reach + 1] = np.inf
+        cuts[column] = _make_cut(ways[:, column], mask, pen)
+        through[np.abs(left - left[column]) < apart] = np.inf
     return [cuts[column] for column in sorted(cuts)]
+
+
+def _find_ways(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the cheapest way from top to bottom through each column of the middle row.
+
+    Args:
+      mask: bool [height, width], the piece.
+
+    Returns:
+      float32 [width], what each costs, and int [height, width], the column of each in each row.
+    """
+    height, width = mask.shape
+    cost = mask.astype(np.float32)
+    down, came_down = _go_down(cost)
+    up, came_up = (steps[::-1] for steps in _go_down(cost[::-1]))
+    middle = height // 2
+    ways = np.empty((height, width), int)
+    ways[middle] = np.arange(width)
+    for row in range(middle, 0, -1):
+        ways[row - 1] = ways[row] + came_down[row, ways[row]]
+    for row in range(middle, height - 1):
+        ways[row + 1] = ways[row] + came_up[row, ways[row]]
+    return down[middle] + up[middle] - cost[middle], ways
 
 
 def _go_down(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -96,16 +119,6 @@ def _middle_of_least(values: np.ndarray) -> int:
     first = int(is_least.argmax())
     length = int((~is_least[first:]).argmax()) or len(values) - first
     return first + length // 2
-
-
-def _trace(came_down: np.ndarray, came_up: np.ndarray, middle: int, column: int) -> np.ndarray:
-    """Returns the column in each row of the cheapest way through one pixel of the middle row."""
-    columns = np.full(len(came_down), column)
-    for row in range(middle, 0, -1):
-        columns[row - 1] = columns[row] + came_down[row, columns[row]]
-    for row in range(middle, len(columns) - 1):
-        columns[row + 1] = columns[row] + came_up[row, columns[row]]
-    return columns
 
 
 def _make_cut(columns: np.ndarray, mask: np.ndarray, pen: float) -> Cut:

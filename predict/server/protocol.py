@@ -37,12 +37,14 @@ class GuardedProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._header_bytes = 0
         self._is_in_headers = True
+        self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refuses a connection too many; the others get their first deadline."""
         super().connection_made(transport)
         if len(self.connections) > self._limits.connections:
-            self._refuse(BusyError(f"{self._limits.connections} connections are open"))
+            self._answer(BusyError(f"{self._limits.connections} connections are open"))
+            self._end()
         else:
             self._set_deadline(self._limits.receive_seconds)
 
@@ -53,7 +55,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Counts what comes in before the end of the headers."""
-        if self.transport.is_closing():
+        if self._is_refused or self.transport.is_closing():
             return
         if self._is_in_headers:
             if self._deadline is None:  # The first bytes of a further request.
@@ -62,11 +64,16 @@ class GuardedProtocol(HttpToolsProtocol):
         super().data_received(data)
         # What came behind the headers has been counted too, but then they have ended.
         if self._is_in_headers and self._header_bytes > self._limits.header_bytes:
-            most = self._limits.header_bytes
-            self._refuse(ApiError(431, f"expected headers of at most {most:,} bytes, found more"))
+            self._refuse(self._headers_too_large())
 
     def on_headers_complete(self) -> None:
-        """Begins the body."""
+        """Begins the body, unless the headers came at once and are too large."""
+        # Each has a colon, a space and a line break; the first line two spaces and the version.
+        lines = [len(name) + len(value) + 4 for name, value in self.headers]
+        if len(self.url) + sum(lines) > self._limits.header_bytes:
+            error = self._headers_too_large()
+            self._refuse(error)
+            raise error  # This ends the parsing; uvicorn then calls `send_400_response`.
         self._is_in_headers = False
         self._header_bytes = 0
         super().on_headers_complete()
@@ -96,7 +103,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answers what is no HTTP in the form of every other error."""
-        self._refuse(ApiError(400, msg))
+        if not self._is_refused:
+            self._refuse(ApiError(400, msg))
 
     def _set_deadline(self, seconds: float) -> None:
         self._clear_deadline()
@@ -117,13 +125,28 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self._refuse(ApiError(408, f"expected the whole request within {seconds:g} s"))
 
+    def _headers_too_large(self) -> ApiError:
+        most = self._limits.header_bytes
+        return ApiError(431, f"expected headers of at most {most:,} bytes, found more")
+
     def _refuse(self, error: ApiError) -> None:
-        """Answers without asking the application, and ends the connection."""
+        """Answers without asking the application, and ends the connection.
+
+        Closed with bytes unread, a connection is reset, and the client loses the answer with it. So
+        what the client still sends is read and dropped, until it has seen the answer and hangs up,
+        or a moment has passed.
+        """
+        self._is_refused = True
+        self._answer(error)
+        self._clear_deadline()
+        self.transport.write_eof()
+        self.loop.call_later(self._limits.linger_seconds, self.transport.abort)
+
+    def _answer(self, error: ApiError) -> None:
         body, headers = encode_error(error)
         status = b"HTTP/1.1 %d %s\r\n" % (error.status, _PHRASES.get(error.status, b"Busy"))
         lines = [status, *(b"%s: %s\r\n" % header for header in headers)]
         self.transport.write(b"".join([*lines, b"connection: close\r\n\r\n", body]))
-        self._end()
 
     def _end(self) -> None:
         """Closes; what the client has not read by the end of a moment is dropped."""

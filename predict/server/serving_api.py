@@ -148,13 +148,16 @@ def _to_pixels(images: list[Any], image_shape: tuple[int, int, int]) -> np.ndarr
             )
         values = list(itertools.chain.from_iterable(values))
     try:
-        return np.frombuffer(bytes(values), np.uint8).reshape(len(images), *image_shape)
+        pixels = bytes(values)
+        if bool in set(map(type, values)):  # To Python, true is the number 1.
+            raise TypeError
     except (TypeError, ValueError) as error:
         wrong = next(value for value in values if not _is_level(value))
         found = orjson.dumps(wrong)[:40].decode(errors="replace")
         raise ApiError(
             400, f"expected pixels as whole numbers of 0 to 255, found {found}"
         ) from error
+    return np.frombuffer(pixels, np.uint8).reshape(len(images), *image_shape)
 
 
 def _rank(value: Any) -> int:
@@ -174,7 +177,7 @@ def _spell_shape(value: Any) -> str:
 
 
 def _is_level(value: Any) -> bool:
-    return isinstance(value, int) and 0 <= value <= 255
+    return type(value) is int and 0 <= value <= 255
 
 
 def encode_predictions(request: PredictRequest, probabilities: np.ndarray) -> bytes:
