@@ -221,11 +221,13 @@ def time_process(command: list[str]) -> tuple[float, float]:
             stderr=subprocess.PIPE,
         )
         assert process.stderr is not None
-        errors = process.stderr.read().decode()
+        with process.stderr:
+            errors = process.stderr.read().decode()
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
     # absl's --help ends with 1.
-    if os.waitstatus_to_exitcode(status) != (1 if command[-1] == "--help" else 0):
+    if process.returncode != (1 if command[-1] == "--help" else 0):
         raise UserError(f"{command[0]} failed: {errors.strip()[-400:]}")
     return seconds, usage.ru_utime + usage.ru_stime
 
