@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":  # The project's root instead of this folder on the module path.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -22,8 +22,9 @@ from absl import flags
 
 from data_prep import command_line, datasets, schema
 from data_prep.command_line import UserError
-from data_prep.conversion import Conversion, convert
-from data_prep.dataset_folder import ConversionOptions
+
+if TYPE_CHECKING:
+    from data_prep.conversion import Conversion
 
 
 def define_flags() -> None:
@@ -80,6 +81,9 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     """Converts as the flags say and prints what stands in the dataset folder."""
+    from data_prep.conversion import convert
+    from data_prep.dataset_folder import ConversionOptions
+
     values = flags.FLAGS
     _refuse_unused(values)
     shape = values.image_shape and command_line.parse_shape(values.image_shape, "image_shape")

@@ -6,10 +6,12 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
-Batch = tuple[np.ndarray, np.ndarray]  # uint8 [n, height, width, channels], int64 [n]
+Batch: TypeAlias = "tuple[np.ndarray, np.ndarray]"  # uint8 [n, height, width, channels], int64 [n]
 
 
 @dataclass(frozen=True)

@@ -158,12 +158,15 @@ def _scaled(
             inputs = outputs
         fan_in, fan_out = math.prod(window) * inputs, math.prod(window) * outputs
         variance = scale / (fan_in if fan == "fan_in" else (fan_in + fan_out) / 2)
+        # Of a constant seed, the graph's optimiser would compute the weights, find them too large
+        # to keep, and leave them to be computed again.
+        seeds = tf.compat.v1.placeholder_with_default([seed, part], [2])
         if distribution == "uniform":
             limit = math.sqrt(3 * variance)
-            return tf.random.stateless_uniform(shape, [seed, part], -limit, limit, dtype)
+            return tf.random.stateless_uniform(shape, seeds, -limit, limit, dtype)
         # The cut narrows a normal distribution to 0.8796 of its standard deviation.
         stddev = math.sqrt(variance) / 0.87962566
-        return tf.random.stateless_truncated_normal(shape, [seed, part], stddev=stddev, dtype=dtype)
+        return tf.random.stateless_truncated_normal(shape, seeds, stddev=stddev, dtype=dtype)
 
     return initialize
 

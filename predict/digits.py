@@ -41,6 +41,8 @@ _FAINT = 0.08
 _NOISE_REACH, _FAINTEST_STROKE = 4, 0.3
 # How far a stroke's soft edge reaches, as a share of the digit's size, and at least in pixels.
 _SOFT_EDGE, _SOFT_PIXELS = 0.1, 2
+# A picture is reduced in strips of so many pixels.
+_STRIP = 1 << 18
 # Ink is divided at so many pixels of height, three times what the network reads.
 _DIVIDED_HEIGHT = 60
 
@@ -168,7 +170,7 @@ def find_places(
     if image_preparation != "mnist":
         raise ValueError(f"unknown image preparation {image_preparation!r}")
     factor = -(-max(pixels.shape) // _ANALYSED_SIDE)
-    reduced = np.asarray(Image.fromarray(pixels).reduce(factor)) if factor > 1 else pixels
+    reduced = _reduce(pixels, factor) if factor > 1 else pixels
     ink = find_ink(reduced)
     # A picture no larger than the frame, such as one of MNIST's, has no room for two.
     is_one_digit = max(pixels.shape[:2]) <= max(image_shape[:2])
@@ -191,6 +193,21 @@ def find_places(
         for line, indices in enumerate(find_lines(boxes))
         for index in indices
     ]
+
+
+def _reduce(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """Returns the means of squares of pixels, a strip at a time, for a photo is beyond any cache.
+
+    Args:
+      pixels: uint8 [height, width, 3].
+      factor: pixels a side of a square; at the right and at the bottom there may be fewer.
+
+    Returns:
+      uint8 [height, width, 3], smaller.
+    """
+    num_rows = factor * max(1, _STRIP // (factor * pixels.shape[1]))
+    strips = [pixels[top : top + num_rows] for top in range(0, len(pixels), num_rows)]
+    return np.concatenate([np.asarray(Image.fromarray(strip).reduce(factor)) for strip in strips])
 
 
 def _find_pieces(ink: Ink, is_one_digit: bool) -> Pieces:

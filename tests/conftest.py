@@ -18,6 +18,8 @@ from data_prep.dataset_folder import ConversionOptions
 from data_prep.schema import Manifest
 
 PROJECT = Path(__file__).resolve().parents[1]
+# As `command_line.import_tensorflow` has it: tests compare weights across processes, bit by bit.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 class RunScript(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.train_fixtures import write_dataset, write_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,9 +32,11 @@ SHARED_OF_DATA_PREP = {
 # Slow to import, so only the functions of a script that need them may do it.
 HEAVY = {
     "ai_edge_litert",
+    "fastapi",
     "h5py",
     "keras",
     "matplotlib",
+    "numpy",
     "onnx",
     "onnxruntime",
     "optuna",
@@ -58,7 +63,7 @@ class Module:
     def stage(self) -> str:
         return self.name.partition(".")[0]
 
-    @property
+    @functools.cached_property
     def is_script(self) -> bool:
         return any(
             isinstance(node, ast.Call) and ast.unparse(node.func) == "command_line.run"
@@ -274,6 +279,50 @@ def test_help_lists_the_flags_and_imports_nothing_heavy(script, tmp_path):
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "absl.flags" in imported  # the list was understood
     assert imported.isdisjoint(HEAVY)
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory):
+    """Trains with the real script, saying what it imports; returns the run folder and that."""
+    folder = tmp_path_factory.mktemp("imports")
+    write_dataset(folder / "data")
+    model = write_model(folder)
+    flags = ["--max_steps=2", "--batch_size=8", f"--model={model}", f"--logdir={folder / 'run'}"]
+    return folder / "run", run_and_list(
+        "train/train_lenet.py", f"--data_dir={folder / 'data'}", *flags
+    )
+
+
+# What is imported while TensorFlow is, `-X importtime` cannot tell: stderr is kept aside meanwhile.
+LISTING = """
+import atexit, runpy, sys
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run_and_list(script: str, *arguments: str) -> set[str]:
+    """Runs a script to its end; returns the packages that it imported."""
+    command = [sys.executable, "-c", LISTING, str(ROOT / script), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in result.stderr.splitlines()[-1].split()}
+
+
+OF_OTHER_SCRIPTS = {"fastapi", "h5py", "keras", "onnx", "onnxruntime", "optuna", "scipy", "tf2onnx"}
+
+
+def test_training_imports_nothing_that_it_does_not_use(finished_run):
+    _, imported = finished_run
+    assert imported >= {"tensorflow", "tf_slim", "numpy"}  # The list was understood.
+    assert imported.isdisjoint({*OF_OTHER_SCRIPTS, "ai_edge_litert", "matplotlib"})
+
+
+def test_evaluation_imports_nothing_that_it_does_not_use(finished_run):
+    logdir, _ = finished_run
+    imported = run_and_list("eval/evaluate.py", f"--logdir={logdir}")
+    assert imported >= {"tensorflow", "matplotlib"}
+    assert imported.isdisjoint({*OF_OTHER_SCRIPTS, "ai_edge_litert", "train"})
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

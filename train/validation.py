@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from data_prep.command_line import UserError
 from data_prep.schema import Manifest
 from input_pipeline.datasets import make_eval_dataset
-from input_pipeline.records import damage_named
+from input_pipeline.records import damage_named, shard_paths
 from model_definition.architecture import Architecture
 from model_definition.checkpoints import InferenceSaver, checkpoint_step
 from model_definition.model_fn import ModeKeys, ModelParams, model_fn
@@ -104,27 +106,29 @@ class Validator:
     def __init__(
         self, data_dir: Path, manifest: Manifest, architecture: Architecture, images: ImageSet
     ) -> None:
-        """Builds the graph.
+        """Takes what to score with. The first score builds the graph: training need not wait.
 
         Args:
           data_dir: the dataset folder.
           manifest: its manifest.
           architecture: the model.
           images: those to score with.
+
+        Raises:
+          UserError: a shard is not whole.
         """
+        shard_paths(data_dir, manifest, images.splits)
         self._data = data_dir, manifest, images.splits
-        with tf.Graph().as_default() as graph:
-            dataset = make_eval_dataset(
-                data_dir, manifest, splits=images.splits, batch_size=_BATCH_SIZE, kept=images.kept
-            )
-            iterator = tf.compat.v1.data.make_initializable_iterator(dataset)
-            features, labels = iterator.get_next()
-            spec = model_fn(features, labels, ModeKeys.EVAL, ModelParams(architecture))
-            self._values = {name: value for name, (value, _) in spec.eval_metric_ops.items()}
-            self._updates = [update for _, update in spec.eval_metric_ops.values()]
-            self._start = [iterator.initializer, tf.compat.v1.local_variables_initializer()]
-            self._saver = InferenceSaver()
-        self._session = tf.compat.v1.Session(graph=graph)
+        self._kept = images.kept
+        self._architecture = architecture
+        self._opened: _Scoring | None = None
+
+    @property
+    def _scoring(self) -> _Scoring:
+        """The graph, built when it is first needed."""
+        if self._opened is None:
+            self._opened = _build_scoring(*self._data, self._kept, self._architecture)
+        return self._opened
 
     def score(self, checkpoint: Path) -> Score:
         """Evaluates a checkpoint on all of the images.
@@ -138,21 +142,59 @@ class Validator:
         Raises:
           UserError: a record is damaged.
         """
-        with self._session.graph.as_default(), damage_named(*self._data):
-            self._saver.restore(self._session, checkpoint)
-            self._session.run(self._start)
-            try:
-                while True:
-                    self._session.run(self._updates)
-            except tf.errors.OutOfRangeError:
-                values = self._session.run(self._values)
+        with damage_named(*self._data):
+            scoring = self._scoring
+            with scoring.session.graph.as_default():
+                scoring.saver.restore(scoring.session, checkpoint)
+                scoring.session.run(scoring.start)
+                try:
+                    while True:
+                        scoring.session.run(scoring.updates)
+                except tf.errors.OutOfRangeError:
+                    values = scoring.session.run(scoring.values)
         return Score(checkpoint_step(checkpoint), **{k: float(v) for k, v in values.items()})
 
     def close(self) -> None:
         """Frees the session."""
-        self._session.close()
+        if self._opened is not None:
+            self._opened.session.close()
 
     def save_best(self, logdir: Path, score: Score) -> None:
         """Saves the weights that were scored last as the run's best."""
-        with self._session.graph.as_default():
-            self._saver.save(self._session, logdir / BEST_NAME, score.step)
+        with self._scoring.session.graph.as_default():
+            self._scoring.saver.save(self._scoring.session, logdir / BEST_NAME, score.step)
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """A session of the model, with what to run there: first `start`, then `updates` to the end."""
+
+    session: tf.compat.v1.Session
+    saver: InferenceSaver
+    start: list[tf.Operation]
+    updates: list[tf.Tensor]
+    values: dict[str, tf.Tensor]
+
+
+@tf.autograph.experimental.do_not_convert
+def _build_scoring(
+    data_dir: Path,
+    manifest: Manifest,
+    splits: Sequence[str],
+    kept: np.ndarray | None,
+    architecture: Architecture,
+) -> _Scoring:
+    with tf.Graph().as_default() as graph:
+        dataset = make_eval_dataset(
+            data_dir, manifest, splits=splits, batch_size=_BATCH_SIZE, kept=kept
+        )
+        iterator = tf.compat.v1.data.make_initializable_iterator(dataset)
+        features, labels = iterator.get_next()
+        spec = model_fn(features, labels, ModeKeys.EVAL, ModelParams(architecture))
+        return _Scoring(
+            session=tf.compat.v1.Session(graph=graph),
+            saver=InferenceSaver(),
+            start=[iterator.initializer, tf.compat.v1.local_variables_initializer()],
+            updates=[update for _, update in spec.eval_metric_ops.values()],
+            values={name: value for name, (value, _) in spec.eval_metric_ops.items()},
+        )

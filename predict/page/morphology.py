@@ -44,9 +44,7 @@ def _run(operation: Callable, image: np.ndarray, length: int, axis: int) -> np.n
     """
     if length == 1 or image.size == 0:
         return image
-    padding = [(0, 0), (0, 0)]
-    padding[axis] = (length // 2, length // 2)
-    combined = np.pad(image, padding, mode="symmetric")
+    combined = _mirror(image, length // 2, axis)
     reach = 1
     while reach < length:
         step = min(reach, length - reach)
@@ -56,6 +54,24 @@ def _run(operation: Callable, image: np.ndarray, length: int, axis: int) -> np.n
             combined = operation(combined[:, :-step], combined[:, step:])
         reach += step
     return combined
+
+
+def _mirror(image: np.ndarray, reach: int, axis: int) -> np.ndarray:
+    """Extends a picture at both ends of an axis by its mirror image.
+
+    Args:
+      image: [rows, columns].
+      reach: pixels at each end.
+      axis: 0 for rows above and below, 1 for columns.
+    """
+    if reach > image.shape[axis]:  # Mirrored more than once.
+        padding = [(0, 0), (0, 0)]
+        padding[axis] = (reach, reach)
+        return np.pad(image, padding, mode="symmetric")
+    # Most windows are of a digit's size, where NumPy's own function takes longer than all the rest.
+    if axis == 0:
+        return np.concatenate([image[:reach][::-1], image, image[-reach:][::-1]])
+    return np.concatenate([image[:, :reach][:, ::-1], image, image[:, -reach:][:, ::-1]], axis=1)
 
 
 def mean_around(image: np.ndarray, side: int) -> np.ndarray:

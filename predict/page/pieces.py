@@ -67,6 +67,8 @@ def measure(numbers: np.ndarray, strength: np.ndarray) -> Pieces:
 
 def select(pieces: Pieces, kept: np.ndarray) -> Pieces:
     """Returns some of the pieces, numbered anew; `kept` is bool [n]."""
+    if kept.all():
+        return pieces
     new = np.zeros(kept.size + 1, np.int32)
     new[1:][kept] = np.arange(1, np.count_nonzero(kept) + 1)
     return Pieces(new[pieces.numbers], pieces.boxes[kept], pieces.areas[kept], pieces.peaks[kept])
@@ -118,13 +120,16 @@ def drop_cuttings(pieces: Pieces) -> Pieces:
 
     A digit that the border cuts meets it with its strokes' ends, a small part of its outline.
     """
-    padded = np.pad(pieces.numbers, 1)
     number = pieces.numbers
-    is_inside = np.ones(number.shape, bool)
-    for shifted in (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]):
-        is_inside &= shifted == number
+    padded = np.pad(number, 1)
+    around, width = padded.ravel(), padded.shape[1]
+    places = np.flatnonzero(around)
+    own = around[places]
+    is_outline = np.zeros(places.size, bool)
+    for step in (-width, width, -1, 1):
+        is_outline |= around[places + step] != own
     count = pieces.areas.size + 1
-    outlines = np.bincount(number[~is_inside], minlength=count)[1:]
+    outlines = np.bincount(own[is_outline], minlength=count)[1:]
     border = np.concatenate([number[0], number[-1], number[1:-1, 0], number[1:-1, -1]])
     along_border = np.bincount(border, minlength=count)[1:]
     kept = along_border <= _ALONG_BORDER * outlines

@@ -109,8 +109,9 @@ def _find_lines(mask: np.ndarray, runs: np.ndarray, length: int) -> list[_Line]:
       length: of the shortest piece that counts.
     """
     numbers = morphology.label(morphology.close(runs, 3, length // 2 | 1))
-    rows, columns = np.nonzero(runs)
-    piece = numbers[rows, columns]
+    places = np.flatnonzero(runs)
+    rows, columns = np.divmod(places, runs.shape[1])
+    piece = numbers.ravel()[places]
     order = np.argsort(piece, kind="stable")
     bounds = np.searchsorted(piece[order], np.arange(1, piece.max(initial=0) + 2))
     traces = [
@@ -128,42 +129,42 @@ def _trace(rows: np.ndarray, columns: np.ndarray) -> _Line:
     middles = np.bincount(columns - left, weights=rows)[filled] / counts[filled]
     # A stroke along the rule pulls the middle aside; most of the neighbourhood knows better.
     reach = min(filled.size // 8, 40)
-    windows = np.lib.stride_tricks.sliding_window_view(
-        np.pad(middles, reach, mode="edge"), 2 * reach + 1
-    )
-    middles = median(windows[:, :: max(1, reach // 8)])
+    around = np.arange(filled.size)[:, None] + np.arange(-reach, reach + 1, max(1, reach // 8))
+    middles = median(middles[np.clip(around, 0, filled.size - 1)])
     return _Line(left + filled, middles, float(median(counts[filled])))
 
 
 def _chain(traces: list[_Line], mask: np.ndarray) -> list[_Line]:
     """Joins each trace to the one that ends before it with nothing but ink between them."""
     chains: list[_Line] = []
+    ends, rows = np.empty(len(traces), int), np.empty(len(traces))  # where each chain ends
     for trace in sorted(traces, key=lambda trace: int(trace.columns[0])):
-        apart = [_distance(chain, trace, mask) for chain in chains]
-        best = int(np.argmin(apart)) if apart else 0
-        if not apart or np.isinf(apart[best]):
+        gaps = trace.columns[0] - ends[: len(chains)]
+        apart = np.abs(trace.middles[0] - rows[: len(chains)])
+        near = np.flatnonzero((gaps > 0) & (apart <= _STEP + _STEEPEST_GAP * gaps))
+        near = near[np.argsort(apart[near], kind="stable")]
+        joined = (int(index) for index in near if _is_ink_between(chains[index], trace, mask))
+        best = next(joined, len(chains))
+        if best == len(chains):
             chains.append(trace)
-            continue
-        chain = chains[best]
-        chains[best] = _Line(
-            np.concatenate([chain.columns, trace.columns]),
-            np.concatenate([chain.middles, trace.middles]),
-            min(chain.thickness, trace.thickness),
-        )
+        else:
+            chain = chains[best]
+            chains[best] = _Line(
+                np.concatenate([chain.columns, trace.columns]),
+                np.concatenate([chain.middles, trace.middles]),
+                min(chain.thickness, trace.thickness),
+            )
+        ends[best], rows[best] = trace.columns[-1], trace.middles[-1]
     return chains
 
 
-def _distance(chain: _Line, trace: _Line, mask: np.ndarray) -> float:
-    """Returns how many rows a trace is off where a chain would go on; infinity if it does not."""
-    start, end = int(chain.columns[-1]), int(trace.columns[0])
-    apart = abs(trace.middles[0] - chain.middles[-1])
-    if end <= start or apart > _STEP + _STEEPEST_GAP * (end - start):
-        return np.inf
-    columns = np.arange(start, end + 1)
+def _is_ink_between(chain: _Line, trace: _Line, mask: np.ndarray) -> bool:
+    """Tells whether ink covers nearly all of the gap between a chain and a trace behind it."""
+    columns = np.arange(chain.columns[-1], trace.columns[0] + 1)
     rows = np.rint(np.linspace(chain.middles[-1], trace.middles[0], columns.size)).astype(int)
     near = mask[np.maximum(rows - 1, 0), columns] | mask[rows, columns]
     near |= mask[np.minimum(rows + 1, len(mask) - 1), columns]
-    return float(apart) if near.mean() >= _INK_IN_GAP else np.inf
+    return bool(near.mean() >= _INK_IN_GAP)
 
 
 def _writing_height(mask: np.ndarray, rules: list[_Line]) -> float:
