@@ -36,7 +36,7 @@ class ModelParams:
       seed: decides the initial weights and what dropout drops.
       label_smoothing: share of the target spread over all classes, 0 to 1; training only.
       train_op_fn: turns the loss into the operation that makes one step; training only.
-      fast: whether the layers are those of `fast_layers`; training only.
+      fast: whether convolutions may be products in frequencies; training only.
     """
 
     architecture: Architecture

@@ -16,6 +16,7 @@ import tf_slim as slim
 from model_definition import fast_layers
 from model_definition.architecture import IMAGES, Architecture, Layer
 from model_definition.batch_norm import batch_norm
+from model_definition.fourier_conv import saves_work
 from model_definition.initializers import auto_scale
 from model_definition.layer_kinds import ACTIVATIONS
 
@@ -45,8 +46,8 @@ def build_network(
       is_training: whether dropout drops and batch normalisation uses the batch's statistics.
       seed: any 64-bit integer.
       global_step: integer [], the training step; only training needs it.
-      fast: whether layers are those of `fast_layers`, where it has them: the same functions of
-        float32 numbers, quicker to train.
+      fast: whether convolutions are products in frequencies where that saves work: the same
+        functions of float32 numbers, quicker to train.
 
     Returns:
       Logits, float32 [n, num_classes], and the end points: every layer's output under its name, in
@@ -196,7 +197,7 @@ def _build_conv(layer: Layer, net: tf.Tensor, context: _Context) -> tf.Tensor:
     options = layer.options
     filters, kernel_size = options["filters"], options["kernel_size"]
     plain = options["padding"] == "same" and max(*options["stride"], *options["dilation"]) == 1
-    if context.fast and plain:
+    if context.fast and plain and saves_work(net.shape[1:3], kernel_size, net.shape[3], filters):
         return fast_layers.conv2d(net, filters, kernel_size, **_weights(layer, context))
     return slim.conv2d(
         net,
@@ -229,9 +230,6 @@ def _build_separable_conv(layer: Layer, net: tf.Tensor, context: _Context) -> tf
 
 
 def _build_maxpool(layer: Layer, net: tf.Tensor, context: _Context) -> tf.Tensor:
-    options = layer.options
-    if context.fast and fast_layers.halves_evenly(net, options["pool_size"], options["stride"]):
-        return fast_layers.max_pool2d(net)
     return slim.max_pool2d(net, **_pool(layer))
 
 
@@ -271,8 +269,6 @@ def _build_flatten(layer: Layer, net: tf.Tensor, context: _Context) -> tf.Tensor
 
 def _build_linear(layer: Layer, net: tf.Tensor, context: _Context) -> tf.Tensor:
     units, weights = layer.output_shape[0], _weights(layer, context)
-    if context.fast:
-        return fast_layers.fully_connected(net, units, **weights)
     return slim.fully_connected(net, units, activation_fn=None, **weights)
 
 
