@@ -17,6 +17,9 @@ from data_prep.conversion import convert
 from data_prep.dataset_folder import ConversionOptions
 from data_prep.schema import Manifest
 
+# As `import_tensorflow` does: tests import TensorFlow themselves, and compare with scripts bit by bit.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 
