@@ -17,7 +17,7 @@ from data_prep.conversion import convert
 from data_prep.dataset_folder import ConversionOptions
 from data_prep.schema import Manifest
 
-# As `import_tensorflow` does: tests import TensorFlow themselves, and compare with scripts bit by bit.
+# As `import_tensorflow` does: tests import TensorFlow themselves, and compare bits with scripts.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 PROJECT = Path(__file__).resolve().parents[1]
