@@ -36,12 +36,14 @@ class ModelParams:
       seed: decides the initial weights and what dropout drops.
       label_smoothing: share of the target spread over all classes, 0 to 1; training only.
       train_op_fn: turns the loss into the operation that makes one step; training only.
+      fast: whether convolutions may be products in frequencies; training only.
     """
 
     architecture: Architecture
     seed: int = 0
     label_smoothing: float = 0.0
     train_op_fn: Callable[[tf.Tensor], tf.Operation] | None = None
+    fast: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def model_fn(
         is_training=training,
         seed=params.seed,
         global_step=tf.compat.v1.train.get_or_create_global_step() if training else None,
+        fast=training and params.fast,
     )
     predictions = {
         "logits": logits,

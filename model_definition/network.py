@@ -13,8 +13,10 @@ from typing import Any
 import tensorflow as tf
 import tf_slim as slim
 
+from model_definition import fast_layers
 from model_definition.architecture import IMAGES, Architecture, Layer
 from model_definition.batch_norm import batch_norm
+from model_definition.fourier_conv import saves_work
 from model_definition.initializers import auto_scale
 from model_definition.layer_kinds import ACTIVATIONS
 
@@ -26,6 +28,7 @@ def build_network(
     is_training: bool,
     seed: int = 0,
     global_step: tf.Tensor | None = None,
+    fast: bool = False,
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Adds a network to the current graph, under the current variable scope.
 
@@ -43,6 +46,8 @@ def build_network(
       is_training: whether dropout drops and batch normalisation uses the batch's statistics.
       seed: any 64-bit integer.
       global_step: integer [], the training step; only training needs it.
+      fast: whether convolutions are products in frequencies where that saves work: the same
+        functions of float32 numbers, quicker to train.
 
     Returns:
       Logits, float32 [n, num_classes], and the end points: every layer's output under its name, in
@@ -55,7 +60,8 @@ def build_network(
         raise ValueError(f"expected images {architecture.image_shape}, found {images.shape}")
     if is_training and global_step is None:
         raise ValueError("expected a global step to train with, found None")
-    context = _Context(architecture, seed, global_step if is_training else None, {IMAGES: images})
+    step = global_step if is_training else None
+    context = _Context(architecture, seed, step, fast, {IMAGES: images})
     # `net` is `linear` after its activation. As max(relu(x)) is relu(max(x)), a pool takes `linear`
     # and puts the activation off until fewer numbers are left.
     net = linear = images
@@ -103,6 +109,7 @@ class _Context:
     architecture: Architecture
     seed: int
     step: tf.Tensor | None
+    fast: bool
     end_points: dict[str, tf.Tensor]
 
     def seed_of(self, name: str) -> int:
@@ -175,9 +182,8 @@ _DEPTHWISE = 1
 
 
 def _weights(layer: Layer, context: _Context) -> dict[str, Any]:
-    """Returns what TF-Slim's layers need to know of a layer's weights and biases."""
+    """Returns what a layer function needs to know of a layer's weights and biases."""
     return {
-        "activation_fn": None,  # It is added later.
         "weights_initializer": _initializer(layer, context),
         "weights_regularizer": _l2(layer),
         "biases_initializer": tf.compat.v1.zeros_initializer() if layer.options["bias"] else None,
@@ -192,13 +198,18 @@ def _l2(layer: Layer) -> Callable[[tf.Tensor], tf.Tensor] | None:
 
 def _build_conv(layer: Layer, net: tf.Tensor, context: _Context) -> tf.Tensor:
     options = layer.options
+    filters, kernel_size = options["filters"], options["kernel_size"]
+    plain = options["padding"] == "same" and max(*options["stride"], *options["dilation"]) == 1
+    if context.fast and plain and saves_work(net.shape[1:3], kernel_size, net.shape[3], filters):
+        return fast_layers.conv2d(net, filters, kernel_size, **_weights(layer, context))
     return slim.conv2d(
         net,
-        options["filters"],
-        options["kernel_size"],
+        filters,
+        kernel_size,
         stride=options["stride"],
         padding=options["padding"].upper(),
         rate=options["dilation"],
+        activation_fn=None,  # It is added later.
         **_weights(layer, context),
     )
 
@@ -216,6 +227,7 @@ def _build_separable_conv(layer: Layer, net: tf.Tensor, context: _Context) -> tf
         stride=options["stride"],
         padding=options["padding"].upper(),
         rate=options["dilation"],
+        activation_fn=None,
         **weights,
     )
 
@@ -259,7 +271,8 @@ def _build_flatten(layer: Layer, net: tf.Tensor, context: _Context) -> tf.Tensor
 
 
 def _build_linear(layer: Layer, net: tf.Tensor, context: _Context) -> tf.Tensor:
-    return slim.fully_connected(net, layer.output_shape[0], **_weights(layer, context))
+    units, weights = layer.output_shape[0], _weights(layer, context)
+    return slim.fully_connected(net, units, activation_fn=None, **weights)
 
 
 def _build_dropout(layer: Layer, net: tf.Tensor, context: _Context) -> tf.Tensor:

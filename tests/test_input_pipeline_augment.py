@@ -116,6 +116,16 @@ def test_shear_slants_rows(draw_largest):
         assert np.all(np.abs(slanted[:, row, columns[~inside]]) < 1e-2)
 
 
+def test_an_affine_map_is_the_same_with_and_without_an_elastic_field():
+    # Two operations look places up: a vanishing field leads to the one that takes any places.
+    images = random_images(40, 13, 9, 3)
+    affine = {"shift": 0.3, "rotation": 40.0, "zoom": 0.4, "shear": 25.0}
+    alone, with_field = distort(images, **affine), distort(images, **affine, elastic=1e-9)
+    np.testing.assert_allclose(alone, with_field, atol=1e-2)
+    # What lies outside has come into nearly all of them, so their borders are compared, too.
+    assert np.mean(np.min(alone, axis=(1, 2, 3)) == 0.0) > 0.9
+
+
 def test_elastic_field_is_that_of_simard():
     # Uniform noise, deviation sqrt(1/3), smoothed by a Gaussian of 4 pixels: the deviation shrinks
     # by 1 / (2 sqrt(pi) 4), and places d apart correlate by exp(-d^2 / (4 * 4^2)).

@@ -12,6 +12,7 @@ from model_definition.architecture import Architecture
 from model_definition.model_fn import ModeKeys, ModelParams, model_fn
 from train.config import TrainConfig
 from train.optimizer import TrainStep, build_train_step
+from train.precision import resolve_precision
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,14 @@ def build_trained_model(
         )
         return steps[0].train_op
 
-    params = ModelParams(architecture, config.seed, config.label_smoothing, train_op_fn)
+    params = ModelParams(
+        architecture,
+        config.seed,
+        config.label_smoothing,
+        train_op_fn,
+        # In bfloat16 it is the direct operations that the processor has instructions for.
+        fast=resolve_precision(config.precision) == "float32",
+    )
     spec = model_fn(features, labels, ModeKeys.TRAIN, params)
     correct = tf.equal(spec.predictions["classes"], labels)
     accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))

@@ -1,0 +1,274 @@
+"""Measures how fast LeNet trains, here and in PyTorch and Keras, side by side in one run.
+
+    python benchmarks/train.py --data_dir=data/mnist --peers_python=.venv-peers/bin/python
+
+All train the same network (3,274,634 weights, dropout, Adam) in float32, by batches of 128 shuffled
+images that are kept in memory. `ours` is train_lenet.py itself, with its input pipeline, hooks and
+summaries; `ours, bare` is the same graph on one constant batch and nothing around it, so that the
+difference is what the rest costs. Peers are set up as their documentation says is fast. Contestants
+take turns, each measurement in a process of its own; a figure is the median of --repeats of these,
+with the smallest and the largest beside it. A share says how much of the fastest matrix product
+seen in the run the step would reach if it did the arithmetic of direct convolutions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # The project's root instead of this folder on the module path.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+from absl import flags
+
+from data_prep import command_line
+from data_prep.command_line import UserError, log
+from data_prep.schema import decode_example, load_manifest
+from data_prep.tfrecord import scan_records
+from model_definition.run_dir import write_atomically
+
+ROOT = Path(__file__).resolve().parents[1]
+BATCH_SIZE = 128
+# Forward, by the weights and by the inputs; the images, conv1's inputs, need no gradient.
+_IMAGE_MULTIPLY_ADDS = 3 * 13_883_904 - 627_200
+# Keras on TensorFlow gets oneDNN as well, which TensorFlow leaves off on some processors.
+_ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
+_AUGMENTED = ("--shift=0.1", "--rotation=15", "--zoom=0.15")
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to train.
+
+    Attributes:
+      name: in the table.
+      measure: the worker's function; `script` for train_lenet.py.
+      options: of that function, or flags of the script.
+      augmented: whether images are shifted, rotated and zoomed.
+      backend: Keras's.
+    """
+
+    name: str
+    measure: str
+    options: tuple[str, ...] = ()
+    augmented: bool = False
+    backend: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is this project."""
+        return self.name.startswith("ours")
+
+
+CONTESTANTS = (
+    Contestant("ours", "script"),
+    Contestant("ours, bare", "bare"),
+    Contestant("PyTorch", "torch"),
+    Contestant("PyTorch, channels_last", "torch", ("channels_last",)),
+    Contestant("PyTorch, channels_last, compile", "torch", ("channels_last", "compile")),
+    Contestant("PyTorch, channels_last, bfloat16", "torch", ("channels_last", "bfloat16")),
+    Contestant("Keras, tensorflow", "keras", (), backend="tensorflow"),
+    Contestant("Keras, tensorflow, 20 steps at once", "keras", ("many",), backend="tensorflow"),
+    Contestant("Keras, tensorflow, jit", "keras", ("jit",), backend="tensorflow"),
+    Contestant("Keras, jax, 20 steps at once", "keras", ("jit", "many"), backend="jax"),
+    Contestant("Keras, torch", "keras", (), backend="torch"),
+    Contestant("ours, augmented", "script", _AUGMENTED, augmented=True),
+    Contestant("PyTorch, augmented", "torch", ("channels_last", "augmented"), augmented=True),
+    Contestant("Keras, augmented", "keras", ("augmented",), True, "tensorflow"),
+)
+
+
+def define_flags() -> None:
+    """Defines the script's flags."""
+    names = ", ".join(contestant.name for contestant in CONTESTANTS)
+    flags.DEFINE_string("data_dir", "data/mnist", "The dataset folder.")
+    flags.DEFINE_string("peers_python", sys.executable, "The Python that has the peers.")
+    flags.DEFINE_multi_string("only", None, f"Contestants to measure, of: {names}.")
+    flags.DEFINE_integer("repeats", 3, "Measurements of each contestant.", 1)
+    flags.DEFINE_integer("steps", 100, "Steps of each measurement.", 20)
+    flags.DEFINE_string("results", str(ROOT / "benchmarks/results/train.json"), "Results' file.")
+
+
+def main(argv: list[str]) -> None:
+    """Measures the contestants in turn, keeps the results and prints the table."""
+    values = flags.FLAGS
+    chosen = [one for one in CONTESTANTS if values.only is None or one.name in values.only]
+    if not chosen or len(chosen) < len(values.only or []):
+        names = ", ".join(one.name for one in CONTESTANTS)
+        raise UserError(f"--only={values.only}: expected some of: {names}")
+    found: dict[str, list[dict[str, Any]]] = {one.name: [] for one in chosen}
+    missing: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        images = _write_images(Path(values.data_dir), Path(folder))
+        for repeat in range(values.repeats):
+            for one in chosen:
+                if one.name in missing:
+                    continue
+                log(f"{one.name}, {repeat + 1} of {values.repeats}")
+                try:
+                    found[one.name].append(_measure(one, values, images, Path(folder)))
+                except _Missing as error:
+                    missing[one.name] = str(error)
+    results = {
+        "contestants": {name: entries for name, entries in found.items() if entries},
+        "missing": missing,
+        "batch_size": BATCH_SIZE,
+        "steps": values.steps,
+        "machine": _machine(),
+        "commit": _commit(),
+    }
+    path = Path(values.results)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(results, indent=1, sort_keys=True) + "\n")
+    print(format_table(results))
+
+
+class _Missing(Exception):
+    """A contestant cannot take part on this machine."""
+
+
+def _write_images(data_dir: Path, folder: Path) -> Path:
+    """Writes the training images and labels for processes that have no TFRecord reader."""
+    manifest = load_manifest(data_dir)
+    shards = manifest.splits["train"].shards
+    records = (record for shard in shards for record in scan_records(data_dir / shard.name))
+    examples = [decode_example(record.data) for record in records]
+    pixels = np.frombuffer(b"".join(example.encoded for example in examples), np.uint8)
+    path = folder / "images.npz"
+    labels = np.array([example.label for example in examples])
+    np.savez(path, images=pixels.reshape(-1, *manifest.image_shape), labels=labels)
+    return path
+
+
+def _measure(one: Contestant, values: Any, images: Path, folder: Path) -> dict[str, Any]:
+    """Measures a contestant once, in a process of its own.
+
+    Returns:
+      `images_per_second`; of workers also `gflops`, their matrix product's, `cpu_ms`, the
+      processor time of a step, and `versions`; of the script also `input_wait_share`.
+    """
+    if one.measure == "script":
+        return _measure_script(one, values, folder)
+    python = sys.executable if one.is_ours else values.peers_python
+    worker = str(ROOT / "benchmarks/train_worker.py")
+    finished = subprocess.run(
+        [python, worker, one.measure, str(images), str(values.steps), *one.options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**_ENVIRONMENT, **os.environ, "KERAS_BACKEND": one.backend},
+    )
+    if finished.returncode == 3:  # The worker says what it lacks.
+        raise _Missing(finished.stderr.strip().splitlines()[-1])
+    if finished.returncode:
+        raise UserError(f"{one.name} failed: {finished.stderr.strip()[-1000:]}")
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def _measure_script(one: Contestant, values: Any, folder: Path) -> dict[str, Any]:
+    """Times the real script, from TensorBoard's own figures."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with tempfile.TemporaryDirectory(dir=folder) as logdir:
+        command = [
+            *(sys.executable, str(ROOT / "train/train_lenet.py")),
+            *(f"--data_dir={values.data_dir}", f"--logdir={logdir}/run", "--precision=float32"),
+            *(f"--batch_size={BATCH_SIZE}", f"--max_steps={values.steps + 10}"),
+            *("--summary_every_steps=10", "--validate_on=none", *one.options),
+        ]
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+        if finished.returncode:
+            raise UserError(f"{one.name} failed: {finished.stderr.strip()[-1000:]}")
+        events = EventAccumulator(f"{logdir}/run/train")
+        events.Reload()
+        figures = {
+            name: statistics.median(event.value for event in events.Scalars(name)[1:])
+            for name in ("images_per_second", "input_wait_share")
+        }
+    return figures
+
+
+def _machine() -> dict[str, Any]:
+    """Describes the processor, as far as Linux tells."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    facts = {
+        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
+    }
+    instructions = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16"}
+    return {
+        "architecture": platform.machine(),
+        "processor": facts.get("model name", platform.processor()),
+        "cores": os.cpu_count(),
+        "instructions": sorted(instructions & set(facts.get("flags", "").split())),
+    }
+
+
+def _commit() -> str:
+    command = ["git", "rev-parse", "HEAD"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def format_table(results: dict[str, Any]) -> str:
+    """Returns the results as text.
+
+    Args:
+      results: as the results' file holds them.
+
+    Returns:
+      The machine's matrix product, a line for each contestant, a line for each that is missing,
+      and the ratios to the fastest peer.
+    """
+    contestants = results["contestants"]
+    gflops = [
+        entry["gflops"]
+        for entries in contestants.values()
+        for entry in entries[:]
+        if "gflops" in entry
+    ]
+    peak = max(gflops, default=0.0)
+    lines = [f"matrix product: {peak:.0f} GFLOP/s at best" if peak else "matrix product: unknown"]
+    medians = {}
+    for name, entries in contestants.items():
+        speeds = [entry["images_per_second"] for entry in entries]
+        medians[name] = statistics.median(speeds)
+        share = 2e-9 * _IMAGE_MULTIPLY_ADDS * medians[name] / peak if peak else 0.0
+        cpu = [entry["cpu_ms"] for entry in entries if "cpu_ms" in entry]
+        lines.append(
+            f"{name:<38} {medians[name]:>6,.0f} images/s  ({min(speeds):,.0f} to "
+            f"{max(speeds):,.0f})  {share:>5.0%} of the product"
+            + (f"  {statistics.median(cpu):>5,.0f} ms of processor a step" if cpu else "")
+        )
+    lines += [f"{name}: {why}" for name, why in results["missing"].items()]
+    return "\n".join(lines + _ratios(medians))
+
+
+def _ratios(medians: dict[str, float]) -> list[str]:
+    """Compares this project with the fastest peer, without and with augmentation."""
+    lines = []
+    for ours, augmented in (("ours", False), ("ours, augmented", True)):
+        peers = {
+            one.name: medians[one.name]
+            for one in CONTESTANTS
+            if one.name in medians and not one.is_ours and one.augmented == augmented
+        }
+        if ours in medians and peers:
+            fastest = max(peers, key=peers.__getitem__)
+            lines.append(f"{ours}: {medians[ours] / peers[fastest]:.2f} times {fastest}")
+    if "ours" in medians and "ours, bare" in medians:
+        cost = 1 - medians["ours"] / medians["ours, bare"]
+        lines.append(f"input pipeline, hooks and summaries: {cost:.1%} of a step")
+    return lines
+
+
+if __name__ == "__main__":
+    command_line.run(main, define_flags)
