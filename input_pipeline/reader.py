@@ -59,7 +59,8 @@ class ExampleReader:
         self._starts = np.cumsum([0, *self._counts])
         self.num_shards = len(shards)
         self.num_examples = int(self._starts[-1] if kept is None else kept.sum())
-        self.size_mb = self.num_examples * math.prod(manifest.image_shape) / 1e6
+        self._image_bytes = math.prod(manifest.image_shape)
+        self.size_mb = self.num_examples * self._image_bytes / 1e6
         self._layout = RowLayout(manifest)
         row_bytes = self._layout.row_bytes
         self._block = max(1, _BLOCK_BYTES // row_bytes)
@@ -111,8 +112,8 @@ class ExampleReader:
         return tf.ensure_shape(images, shape), tf.ensure_shape(labels, [None])
 
     def _load_whole(self) -> tuple[np.ndarray, np.ndarray]:
-        size = math.prod(self._manifest.image_shape)
-        images = _empty_aligned(self.num_examples * size).reshape(self.num_examples, size)
+        images = _empty_aligned(self.num_examples * self._image_bytes)
+        images = images.reshape(self.num_examples, self._image_bytes)
         labels = np.empty(self.num_examples, np.int64)
         start = 0
         for shard, count in enumerate(self._counts):
@@ -140,7 +141,7 @@ class ExampleReader:
             raise ValueError(f"{path}: damaged")  # `damage_named` says where
         serialized = np.array([record.data for record in records], object)[kept]
         images, labels = parse_batch(tf.constant(serialized, tf.string), self._manifest)
-        return images.numpy().reshape(len(serialized), -1), labels.numpy()
+        return images.numpy().reshape(len(serialized), self._image_bytes), labels.numpy()
 
     def _blocks_of_records(self, shard_order: tf.data.Dataset) -> tf.data.Dataset:
         if self._kept is None:
