@@ -89,6 +89,15 @@ def _require_success(command: Sequence[str], status: int, errors: str) -> None:
         raise UserError(f"{' '.join(command)} failed: {reason[-1]}")
 
 
+def load_figures(path: Path) -> dict[str, Any]:
+    """Returns the figures of a results' file, if this commit gave them on this machine; or none."""
+    if not path.is_file():
+        return {}
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    is_same = (facts["commit"], facts["machine"]) == (_commit(), _machine())
+    return facts["figures"] if is_same else {}
+
+
 def write_results(path: Path, figures: Mapping[str, Any], packages: Sequence[str]) -> None:
     """Writes figures with what they depend on: the commit, the versions and the machine.
 
@@ -103,20 +112,24 @@ def write_results(path: Path, figures: Mapping[str, Any], packages: Sequence[str
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     facts = {
         "figures": figures,
         "versions": versions,
-        "machine": f"{os.cpu_count()} x {_processor()}",
-        "commit": commit.stdout.strip(),
+        "machine": _machine(),
+        "commit": _commit(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
 
-def _processor() -> str:
-    """Returns the processor's name where Linux says it, or else its architecture."""
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def _machine() -> str:
+    """Returns the number of processors and their name, or else their architecture."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"

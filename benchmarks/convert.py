@@ -5,7 +5,7 @@
 
 Both start from the same four .gz files and are timed as whole processes, with their peak memory as
 the operating system counts it. --synthetic_images converts drawn digits, too, to show how the
-memory depends on their number.
+memory depends on their number. Run again, it adds to the figures of this commit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 
 from absl import flags
 
-from benchmarks.comparing import ROOT, format_line, measure_process, write_results
+from benchmarks.comparing import ROOT, format_line, load_figures, measure_process, write_results
 from data_prep import command_line
 
 _CONVERT = str(ROOT / "data_prep/convert.py")
@@ -31,7 +31,7 @@ _READ_WAYS = str(ROOT / "benchmarks/read_ways.py")
 def define_flags() -> None:
     """Defines the script's flags."""
     flags.DEFINE_string("from_dir", None, "Folder with MNIST's four files.", required=True)
-    flags.DEFINE_integer("repeats", 3, "Runs of each measurement.", 1)
+    flags.DEFINE_integer("repeats", 3, "Runs of each measurement.", 0)
     flags.DEFINE_list("synthetic_images", [], "Numbers of digits to draw and convert, once each.")
     flags.DEFINE_string(
         "results", str(ROOT / "benchmarks/results/convert.json"), "The results' file."
@@ -45,8 +45,9 @@ def main(argv: list[str]) -> None:
     if importlib.util.find_spec("tensorflow_datasets") is None:
         print("TFDS: left out, as it is not installed (benchmarks/requirements-peers.txt)")
         ways.remove("TFDS")
-    seconds: dict[str, list[float]] = {}
-    megabytes: dict[str, list[float]] = {}
+    figures: dict[str, dict[str, list[float]]] = load_figures(Path(values.results))
+    seconds = figures.setdefault("seconds", {})
+    megabytes = figures.setdefault("peak_megabytes", {})
     for _ in range(values.repeats):
         for way in ways:
             _measure(way, _command(way, values.from_dir), seconds, megabytes)
@@ -62,7 +63,6 @@ def main(argv: list[str]) -> None:
             ratio = statistics.median(seconds[way]) / statistics.median(seconds["ours"])
         print(format_line(way, seconds[way], "s", ratio))
         print(format_line("  its peak memory", megabytes[way], "MB"))
-    figures = {"seconds": seconds, "peak_megabytes": megabytes}
     packages = ["numpy", "google-crc32c", "tensorflow-datasets", "tensorflow"]
     write_results(Path(values.results), figures, packages)
 

@@ -4,8 +4,9 @@
 
 Each way of benchmarks/read_ways.py gives shuffled float32 batches of 256 with labels, and runs in a
 process of its own, without the time of its imports. The first epoch counts from before anything
-is opened; those after it may come from a cache. A peer that is not installed is named and left out;
-benchmarks/requirements-peers.txt says how to install them.
+is opened; those after it may come from a cache. Run again, it adds to the figures of this commit.
+A peer that is not installed is named and left out; benchmarks/requirements-peers.txt says how to
+install them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 
 from absl import flags
 
-from benchmarks.comparing import ROOT, format_line, run_apart, write_results
+from benchmarks.comparing import ROOT, format_line, load_figures, run_apart, write_results
 from benchmarks.read_ways import WAYS
 from data_prep import command_line
 
@@ -46,7 +47,7 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     """Measures every way and prints a table."""
     values = flags.FLAGS
-    figures: dict[str, dict[str, list[float]]] = {}
+    figures: dict[str, dict[str, list[float]]] = load_figures(Path(values.results))
     with tempfile.TemporaryDirectory() as folder:
         ways = [way for way in values.ways if _is_there(way, values.from_dir)]
         for way in ways:
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> None:
         for way in ways:
             ratio = ours / statistics.median(speeds[way])
             print(format_line(f"{epoch} epoch(s): {way}", speeds[way], "images/s", ratio))
-    write_results(Path(values.results), {"images_per_second": figures}, _PACKAGES)
+    write_results(Path(values.results), figures, _PACKAGES)
 
 
 def _is_there(way: str, from_dir: str | None) -> bool:
