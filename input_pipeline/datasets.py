@@ -95,11 +95,14 @@ def make_train_dataset(
     def make_batch(
         step: tf.Tensor, examples: tuple[tf.Tensor, tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        places = first + tf.range(batch_size, dtype=tf.int64)
-        if n is not None:  # All images are there, and each is looked up by its shuffled place.
-            places += step * stride
+        if n is None:  # The images of the step are there, and a worker takes its own.
+            images, labels = (column[first : first + batch_size] for column in examples)
+        else:  # All images are there, and each is looked up by its shuffled place.
+            places = step * stride + first + tf.range(batch_size, dtype=tf.int64)
             places = _shuffle(places % n, n, seed, places // n)
-        images, labels = (tf.gather(column, places) for column in examples)
+            images, labels = (tf.gather(column, places) for column in examples)
+        images = tf.ensure_shape(images, [batch_size, *manifest.image_shape])
+        labels = tf.ensure_shape(labels, [batch_size])
         noise = tf.stack([tf.constant(seed, tf.int64), step * num_workers + worker_index])
         if augmentation:
             images = augment(tf.cast(images, tf.float32), augmentation, noise)

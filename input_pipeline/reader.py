@@ -64,7 +64,7 @@ class ExampleReader:
         self._layout = RowLayout(manifest)
         row_bytes = self._layout.row_bytes
         self._block = max(1, _BLOCK_BYTES // row_bytes)
-        self._rows_fit = all(
+        self._rows_fit = manifest.image_format == "raw" and all(
             shard.num_bytes == shard.num_examples * row_bytes and self._layout.read(path, 0, 1)
             for shard, path in zip(shards, map(Path, self._paths), strict=True)
         )
@@ -99,7 +99,9 @@ class ExampleReader:
 
         def read(shard: int, first: int) -> tuple[np.ndarray, np.ndarray]:
             pixels, labels = self._load_block(int(shard), int(first))
-            return pixels.reshape(-1, *self._manifest.image_shape), labels.astype(np.int64)
+            images = self._allocate(len(labels))
+            images[:] = pixels
+            return images.reshape(-1, *self._manifest.image_shape), labels.astype(np.int64)
 
         @tf.autograph.experimental.do_not_convert
         def read_block(shard: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -112,8 +114,7 @@ class ExampleReader:
         return tf.ensure_shape(images, shape), tf.ensure_shape(labels, [None])
 
     def _load_whole(self) -> tuple[np.ndarray, np.ndarray]:
-        images = _empty_aligned(self.num_examples * self._image_bytes)
-        images = images.reshape(self.num_examples, self._image_bytes)
+        images = self._allocate(self.num_examples)
         labels = np.empty(self.num_examples, np.int64)
         start = 0
         for shard, count in enumerate(self._counts):
@@ -123,6 +124,13 @@ class ExampleReader:
                 images[start:stop], labels[start:stop] = pixels, numbers
                 start = stop
         return images.reshape(-1, *self._manifest.image_shape), labels
+
+    def _allocate(self, count: int) -> np.ndarray:
+        """Returns uint8 [count, height * width * channels], its content undefined."""
+        size = count * self._image_bytes
+        buffer = np.empty(size + _ALIGNMENT, np.uint8)
+        start = -buffer.ctypes.data % _ALIGNMENT
+        return buffer[start : start + size].reshape(count, self._image_bytes)
 
     def _load_block(self, shard: int, first: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns pixels uint8 [k, height * width * channels] and labels [k]."""
@@ -134,11 +142,15 @@ class ExampleReader:
             pixels, labels = rows
             return pixels[kept], labels[kept]
         is_last = first + count == self._counts[shard]
-        records = list(
-            itertools.islice(scan_records(path), first, None if is_last else first + count)
-        )
+        stop = None if is_last else first + count
+        records = list(itertools.islice(scan_records(path), first, stop))
         if len(records) != count or any(record.damage for record in records):
             raise ValueError(f"{path}: damaged")  # `damage_named` says where
+        # Else a block of rows elsewhere in the file would not be the records that it seems.
+        if any(r.offset != r.index * self._layout.row_bytes for r in records):
+            raise ValueError(
+                f"{path}: has the size of records of one length, but they have several"
+            )
         serialized = np.array([record.data for record in records], object)[kept]
         images, labels = parse_batch(tf.constant(serialized, tf.string), self._manifest)
         return images.numpy().reshape(len(serialized), self._image_bytes), labels.numpy()
@@ -159,10 +171,3 @@ class ExampleReader:
             lambda batch, keep: parse_batch(tf.boolean_mask(batch, keep), self._manifest),
             num_parallel_calls=2,
         )
-
-
-def _empty_aligned(size: int) -> np.ndarray:
-    """Returns uint8 [size], its content undefined."""
-    buffer = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -buffer.ctypes.data % _ALIGNMENT
-    return buffer[start : start + size]

@@ -1,5 +1,6 @@
 """Records of one layout are read as rows; all others are parsed, and give the same."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -119,3 +120,30 @@ def test_every_byte_of_a_row_is_checked(tmp_path, place):
     path.write_bytes(damaged)
     assert layout.read(path, 4, 1) is None
     assert layout.read(path, 0, 4) and layout.read(path, 5, 2)
+
+
+@pytest.mark.parametrize("way", ["resident", "eval"])
+def test_raw_records_of_a_dataset_of_png_are_refused(tmp_path, way):
+    manifest = write_dataset(tmp_path / "tiny")
+    manifest = dataclasses.replace(manifest, image_format="png")
+    (tmp_path / "tiny/manifest.json").write_text(manifest.to_json())
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        read(tmp_path / "tiny", way)
+
+
+@pytest.mark.parametrize("way", ["resident", "streamed", "eval"])
+def test_lengths_that_only_add_up_are_refused(tmp_path, block, way):
+    # A record too long and one too short by as much: rows behind them would be other records.
+    manifest = write_dataset(tmp_path / "tiny")
+    path = tmp_path / "tiny" / manifest.splits["train"].shards[0].name
+    records = [record.data for record in tfrecord.scan_records(path)]
+    example = tf.train.Example.FromString(records[2])
+    example.features.feature["other"].int64_list.value.append(1)
+    longer = example.SerializeToString()
+    excess = len(longer) - len(records[2])
+    pixels = example.features.feature["image/encoded"].bytes_list.value[0]
+    shorter = records[3].replace(pixels, b"")[: len(records[3]) - excess]
+    records[2:4] = [longer, shorter]
+    rewrite_shard(tmp_path / "tiny", manifest, "train", records)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        read(tmp_path / "tiny", way)
