@@ -202,7 +202,7 @@ def read_torch_batched(_: Path, folder: Path) -> Iterator[int]:
 # What each way is called, how it reads, and the module that it needs beyond requirements.txt.
 WAYS: dict[str, tuple[Callable[[Path, Path], Iterator[int]], str | None]] = {
     "ours": (read_ours, None),
-    "ours, streamed": (read_ours_streamed, None),
+    "ours streamed": (read_ours_streamed, None),
     "tf.train.Example loop": (read_example_loop, None),
     "parse_single_example": (read_parse_single, None),
     "TFDS guide": (read_tfds, "tensorflow_datasets"),
@@ -210,7 +210,7 @@ WAYS: dict[str, tuple[Callable[[Path, Path], Iterator[int]], str | None]] = {
     "array_record": (read_array_record, "array_record"),
     "webdataset": (read_webdataset, "webdataset"),
     "torch DataLoader": (read_torch, "torch"),
-    "torch, batched sampler": (read_torch_batched, "torch"),
+    "torch batched sampler": (read_torch_batched, "torch"),
 }
 _WITHOUT_TENSORFLOW = ("array_record", "webdataset", "torch", "tfrecord")
 
