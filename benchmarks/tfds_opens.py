@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
     data_dir = Path(flags.FLAGS.data_dir)
     manifest = load_manifest(data_dir)
     try:
-        import tensorflow_datasets as tfds  # type: ignore[import-not-found]
+        import tensorflow_datasets as tfds
     except ModuleNotFoundError as error:
         raise UserError(
             f"expected the module {error.name}, found none; "

@@ -165,8 +165,7 @@ def import_tensorflow() -> None:
     would import along stay out, which halves the time; they can be imported afterwards as ever.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # On processors without AVX-512 VNNI TensorFlow leaves oneDNN's kernels off, though AVX2 is enough
-    # for them to be the fastest.
+    # Without AVX-512 VNNI TensorFlow leaves oneDNN's kernels off, though with AVX2 they are faster.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as kept, signals_deferred(), _imported_alone():

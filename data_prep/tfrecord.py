@@ -16,11 +16,14 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import google_crc32c
+import numpy as np
 
 _LENGTH = struct.Struct("<QI")
 _CHECKSUM = struct.Struct("<I")
+_Crc = TypeVar("_Crc", int, np.ndarray)
 MAX_RECORD_BYTES = 1 << 30  # beyond this a length is damage, not data
 
 
@@ -50,8 +53,12 @@ def crc32c(data: bytes) -> int:
     return int(google_crc32c.value(data))
 
 
-def mask(crc: int) -> int:
-    """Returns a CRC32C as TFRecord stores it: rotated right by 15 bits, plus a constant."""
+def mask(crc: _Crc) -> _Crc:
+    """Returns a CRC32C as TFRecord stores it: rotated right by 15 bits, plus a constant.
+
+    Args:
+      crc: the checksum, or uint32 [n] of them.
+    """
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 

@@ -8,7 +8,6 @@ again at step k needs no saved iterator: it asks for batch k.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,15 +19,15 @@ from data_prep.schema import Manifest
 from input_pipeline.augment import Augmentation, augment
 from input_pipeline.photo import photograph
 from input_pipeline.preprocess import normalize
+from input_pipeline.reader import ExampleReader
 from input_pipeline.records import (
     count_examples,
     damage_named,
-    parse_batch,
     read_shards,
     shard_paths,
 )
 
-_PARSE_BATCH = 4096
+_PARSE_BATCH = 4096  # records
 _ENDLESS = np.iinfo(np.int64).max
 DEFAULT_CACHE_MB = 1024
 
@@ -75,37 +74,45 @@ def make_train_dataset(
     Raises:
       UserError: a shard is not whole.
     """
-    source = _TrainSource(data_dir, manifest, tuple(splits), kept)
+    reader = ExampleReader(data_dir, manifest, splits, kept)
     first = worker_index * batch_size
     stride = batch_size * num_workers
-    if source.size_mb <= cache_mb:
-        batches = _resident_batches(source, batch_size, stride, first, seed, start_step)
+    if reader.size_mb <= cache_mb:
+        n = reader.num_examples
+        examples = reader.read_whole().cache().repeat()
     else:
-        window = max(1, int(source.num_examples * cache_mb / source.size_mb))
+        n = None
+        window = max(1, int(reader.num_examples * cache_mb / reader.size_mb))
         log(
-            f"{'+'.join(splits)}: {source.size_mb:,.1f} MB of images is more than --cache_mb="
+            f"{'+'.join(splits)}: {reader.size_mb:,.1f} MB of images is more than --cache_mb="
             f"{cache_mb}: they are read from the disk in every epoch, and shuffled through a "
             f"window of {window:,} images"
         )
-        batches = _streamed_batches(source, stride, window, seed, start_step).map(
-            lambda images, labels: (
-                images[first : first + batch_size],
-                labels[first : first + batch_size],
-            )
-        )
-    steps = tf.data.Dataset.range(start_step, _ENDLESS)
+        examples = _stream_steps(reader, stride, window, seed, start_step)
 
-    def finish(step: tf.Tensor, examples: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        images, labels = examples
+    # One function from what is in memory to a batch: each more costs every batch a hand-over.
+    @tf.autograph.experimental.do_not_convert
+    def make_batch(
+        step: tf.Tensor, examples: tuple[tf.Tensor, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        if n is None:  # The images of the step are there, and a worker takes its own.
+            images, labels = (column[first : first + batch_size] for column in examples)
+        else:  # All images are there, and each is looked up by its shuffled place.
+            places = step * stride + first + tf.range(batch_size, dtype=tf.int64)
+            places = _shuffle(places % n, n, seed, places // n)
+            images, labels = (tf.gather(column, places) for column in examples)
         images = tf.ensure_shape(images, [batch_size, *manifest.image_shape])
+        labels = tf.ensure_shape(labels, [batch_size])
         noise = tf.stack([tf.constant(seed, tf.int64), step * num_workers + worker_index])
         if augmentation:
             images = augment(tf.cast(images, tf.float32), augmentation, noise)
         if photos:
             images = photograph(tf.cast(images, tf.float32), noise)
-        return normalize(images), tf.ensure_shape(labels, [batch_size])
+        return normalize(images), labels
 
-    return tf.data.Dataset.zip((steps, batches)).map(finish, num_parallel_calls=2).prefetch(4)
+    steps = tf.data.Dataset.range(start_step, _ENDLESS)
+    batches = tf.data.Dataset.zip((steps, examples)).map(make_batch, num_parallel_calls=2)
+    return batches.prefetch(4)
 
 
 def make_eval_dataset(
@@ -132,17 +139,14 @@ def make_eval_dataset(
     Raises:
       UserError: a shard is not whole.
     """
-    serialized = read_shards(shard_paths(data_dir, manifest, splits))
-    if kept is not None:
-        mask = tf.data.Dataset.from_tensor_slices(kept)
-        serialized = tf.data.Dataset.zip((serialized, mask))
-        serialized = serialized.filter(lambda _, keep: keep).map(lambda record, _: record)
+    reader = ExampleReader(data_dir, manifest, splits, kept)
 
-    def parse(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = parse_batch(batch, manifest)
+    @tf.autograph.experimental.do_not_convert
+    def finish(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return normalize(images), labels
 
-    return serialized.batch(batch_size).map(parse, num_parallel_calls=2).prefetch(2)
+    batches = reader.read_blocks().rebatch(batch_size)
+    return batches.map(finish, num_parallel_calls=2).prefetch(2)
 
 
 def load_labels(data_dir: Path, manifest: Manifest, splits: Sequence[str]) -> np.ndarray:
@@ -162,40 +166,6 @@ def load_labels(data_dir: Path, manifest: Manifest, splits: Sequence[str]) -> np
             return session.run(batch)
 
 
-class _TrainSource:
-    """The examples to train on, in the order written."""
-
-    def __init__(
-        self, data_dir: Path, manifest: Manifest, splits: tuple[str, ...], kept: np.ndarray | None
-    ) -> None:
-        self._manifest = manifest
-        self._paths = shard_paths(data_dir, manifest, splits)
-        self._kept = kept
-        shards = [shard for split in splits for shard in manifest.splits[split].shards]
-        self._starts = np.cumsum([0] + [shard.num_examples for shard in shards])
-        self.num_shards = len(shards)
-        self.num_examples = int(self._starts[-1]) if kept is None else int(kept.sum())
-        self.size_mb = self.num_examples * math.prod(manifest.image_shape) / 1e6
-
-    def read(self, shard_order: tf.data.Dataset) -> tf.data.Dataset:
-        """Reads shards, given by their indices, in parsed batches without what is not kept."""
-        if self._kept is None:
-            return shard_order.flat_map(
-                lambda shard: read_shards(tf.gather(self._paths, shard)).batch(_PARSE_BATCH)
-            ).map(lambda batch: parse_batch(batch, self._manifest), num_parallel_calls=2)
-
-        def read_with_mask(shard: tf.Tensor) -> tf.data.Dataset:
-            start, stop = tf.gather(self._starts, shard), tf.gather(self._starts, shard + 1)
-            mask = tf.data.Dataset.from_tensor_slices(tf.constant(self._kept)[start:stop])
-            records = read_shards(tf.gather(self._paths, shard))
-            return tf.data.Dataset.zip((records, mask)).batch(_PARSE_BATCH)
-
-        return shard_order.flat_map(read_with_mask).map(
-            lambda batch, keep: parse_batch(tf.boolean_mask(batch, keep), self._manifest),
-            num_parallel_calls=2,
-        )
-
-
 def _shuffle(
     places: tf.Tensor, size: int | tf.Tensor, seed: int, permutation: tf.Tensor
 ) -> tf.Tensor:
@@ -208,37 +178,21 @@ def _shuffle(
     )
 
 
-def _resident_batches(
-    source: _TrainSource, batch_size: int, stride: int, first: int, seed: int, start_step: int
+def _stream_steps(
+    reader: ExampleReader, stride: int, window: int, seed: int, start_step: int
 ) -> tf.data.Dataset:
-    """Batches of a source that is kept in memory: each image is looked up by its shuffled place."""
-    n = source.num_examples
-    whole = source.read(tf.data.Dataset.range(source.num_shards)).rebatch(n).cache().repeat()
-    steps = tf.data.Dataset.range(start_step, _ENDLESS)
-
-    def look_up(examples: tuple[tf.Tensor, tf.Tensor], step: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        places = step * stride + first + tf.range(batch_size, dtype=tf.int64)
-        epochs = places // n
-        indices = _shuffle(places % n, n, seed, epochs)
-        images, labels = examples
-        return tf.gather(images, indices), tf.gather(labels, indices)
-
-    return tf.data.Dataset.zip((whole, steps)).map(look_up, num_parallel_calls=2)
-
-
-def _streamed_batches(
-    source: _TrainSource, stride: int, window: int, seed: int, start_step: int
-) -> tf.data.Dataset:
-    """Batches of a source that is read anew in every epoch: shards, then windows, are shuffled."""
-    n, shards = source.num_examples, source.num_shards
+    """The images of each step, read anew in every epoch: shards, then windows, are shuffled."""
+    n, shards = reader.num_examples, reader.num_shards
     first_epoch, consumed = divmod(start_step * stride, n)
     windows_an_epoch = -(-n // window)
 
+    @tf.autograph.experimental.do_not_convert
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order = _shuffle(tf.range(shards, dtype=tf.int64), shards, seed, epoch)
         order = tf.data.Dataset.from_tensor_slices(order)
-        return source.read(order).rebatch(window).enumerate(epoch * windows_an_epoch)
+        return reader.read_blocks(order).rebatch(window).enumerate(epoch * windows_an_epoch)
 
+    @tf.autograph.experimental.do_not_convert
     def shuffle(index: tf.Tensor, examples: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         images, labels = examples
         size = tf.shape(labels, tf.int64)[0]

@@ -140,7 +140,12 @@ def damage_named(data_dir: Path, manifest: Manifest, splits: Sequence[str]) -> I
     """
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError):
+    except (
+        tf.errors.DataLossError,
+        tf.errors.InvalidArgumentError,
+        tf.errors.NotFoundError,
+        tf.errors.UnknownError,  # from a reader in Python
+    ):
         for split in splits:
             line = find_broken_record(data_dir, manifest, split)
             if line:

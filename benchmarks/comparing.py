@@ -1,0 +1,135 @@
+"""What the benchmarks against peers share: figures of repeated runs, their table and their file."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.command_line import UserError
+from model_definition.run_dir import write_atomically
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def format_line(name: str, figures: Sequence[float], unit: str, ratio: float | None = None) -> str:
+    """Returns a line with the median, the smallest and the largest figure, and perhaps a ratio.
+
+    Args:
+      name: what was measured.
+      figures: at least one.
+      unit: theirs.
+      ratio: how many times better we are.
+    """
+    digits = 2 if max(figures) < 100 else 0
+    low, middle, high = (
+        f"{value:,.{digits}f}" for value in (min(figures), statistics.median(figures), max(figures))
+    )
+    line = f"{name:<38} {middle:>11} {unit:<8} ({low} to {high})"
+    return line if ratio is None else f"{line:<84} ours: {ratio:.2f} x"
+
+
+def run_apart(command: Sequence[str]) -> str:
+    """Runs Python in a process of its own; returns what it printed.
+
+    Raises:
+      UserError: it failed; ends with the last line that it wrote.
+    """
+    done = subprocess.run(
+        [sys.executable, *command], env=_environment(), capture_output=True, text=True, check=False
+    )
+    _require_success(command, done.returncode, done.stderr)
+    return done.stdout
+
+
+def measure_process(command: Sequence[str], folder: Path) -> tuple[float, float]:
+    """Runs Python in a process of its own; returns its seconds and its peak memory in MB.
+
+    Args:
+      command: what to give Python.
+      folder: where to run it.
+
+    Raises:
+      UserError: it failed; ends with the last line that it wrote.
+    """
+    start = time.perf_counter()
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            env=_environment(),
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - start
+        errors.seek(0)
+        _require_success(command, process.returncode, errors.read().decode())
+    # Linux counts in KiB, macOS in bytes.
+    return seconds, usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def _require_success(command: Sequence[str], status: int, errors: str) -> None:
+    if status:
+        reason = errors.strip().splitlines() or [f"exit code {status}"]
+        raise UserError(f"{' '.join(command)} failed: {reason[-1]}")
+
+
+def load_figures(path: Path) -> dict[str, Any]:
+    """Returns the figures of a results' file, if this commit gave them on this machine; or none."""
+    if not path.is_file():
+        return {}
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    is_same = (facts["commit"], facts["machine"]) == (_commit(), _machine())
+    return facts["figures"] if is_same else {}
+
+
+def write_results(path: Path, figures: Mapping[str, Any], packages: Sequence[str]) -> None:
+    """Writes figures with what they depend on: the commit, the versions and the machine.
+
+    Args:
+      path: a JSON file; its folder is made.
+      figures: what was measured.
+      packages: whose versions to name, where they are installed.
+    """
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    facts = {
+        "figures": figures,
+        "versions": versions,
+        "machine": _machine(),
+        "commit": _commit(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def _machine() -> str:
+    """Returns the number of processors and their name, or else their architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"
