@@ -38,10 +38,10 @@ def test_an_unknown_recipe(run_script):
 
 def test_table():
     runs = {str(n): {"test_accuracy": 0.99 + n / 1000, "seconds": 10.0 * n} for n in (1, 2, 3)}
-    lines = format_table({"speed99": runs, "best": {}}).splitlines()
+    lines = format_table({"speed99": runs, "tiny": {}}).splitlines()
     assert lines[2:] == [
         "| `speed99` | `fast`, time to 99 % | 99.00 % in 5 s | 99.20 ± 0.10 (3) | 20 |",
-        "| `best` | a small network's best | 99.70 % in 1,800 s |  |  |",
+        "| `tiny` | under 10,000 parameters | 99.50 % |  |  |",
     ]
 
 
