@@ -204,7 +204,8 @@ def _imported_alone() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()  # Later rounds need not visit them either.
+        gc.freeze()  # The next rounds need not visit them either: they count as old at once.
+        gc.unfreeze()
         if collects:
             gc.enable()
         for name in absent:
