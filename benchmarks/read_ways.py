@@ -175,6 +175,7 @@ def read_torch(_: Path, folder: Path) -> Iterator[int]:
         def __getitem__(self, index: int) -> tuple[Any, int]:
             return self.images[index].to(torch.float32).div(255), int(self.labels[index])
 
+    torch.set_num_threads(1)  # Such small operations lose by two, far more on a busy machine.
     return _count(torch.utils.data.DataLoader(Images(), batch_size=BATCH, shuffle=True))
 
 
@@ -184,15 +185,20 @@ def read_torch_batched(_: Path, folder: Path) -> Iterator[int]:
 
     class Images(torch.utils.data.Dataset):
         def __init__(self) -> None:
-            self.images = torch.from_numpy(np.load(folder / "images.npy"))
+            images = np.load(folder / "images.npy")
+            self.images = torch.from_numpy(images.reshape(len(images), -1))
             self.labels = torch.from_numpy(np.load(folder / "labels.npy"))
 
         def __len__(self) -> int:
             return len(self.labels)
 
         def __getitem__(self, indices: list[int]) -> tuple[Any, Any]:
-            return self.images[indices].to(torch.float32).div_(255), self.labels[indices]
+            # `index_select` of whole rows takes less than half as long as indexing with a list.
+            chosen = torch.tensor(indices)
+            images = self.images.index_select(0, chosen)
+            return images.to(torch.float32).div_(255), self.labels.index_select(0, chosen)
 
+    torch.set_num_threads(1)
     images = Images()
     order = torch.utils.data.RandomSampler(images)
     batches = torch.utils.data.BatchSampler(order, BATCH, drop_last=False)
