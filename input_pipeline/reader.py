@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from data_prep.schema import Manifest
 from data_prep.tfrecord import scan_records
-from input_pipeline.records import parse_batch, read_shards, shard_paths
+from input_pipeline.records import MIXED_LENGTHS, parse_batch, read_shards, shard_paths
 from input_pipeline.rows import RowLayout
 
 _BLOCK_BYTES = 2 << 20  # of records: few calls, and still within the processor's cache
@@ -148,9 +148,7 @@ class ExampleReader:
             raise ValueError(f"{path}: damaged")  # `damage_named` says where
         # Else a block of rows elsewhere in the file would not be the records that it seems.
         if any(r.offset != r.index * self._layout.row_bytes for r in records):
-            raise ValueError(
-                f"{path}: has the size of records of one length, but they have several"
-            )
+            raise ValueError(f"{path}: {MIXED_LENGTHS}")
         serialized = np.array([record.data for record in records], object)[kept]
         images, labels = parse_batch(tf.constant(serialized, tf.string), self._manifest)
         return images.numpy().reshape(len(serialized), self._image_bytes), labels.numpy()

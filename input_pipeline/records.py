@@ -13,6 +13,7 @@ from data_prep.damage import find_broken_record
 from data_prep.schema import FEATURES, IMAGE_FORMATS, Manifest
 
 _READ_BUFFER_BYTES = 1 << 20
+MIXED_LENGTHS = "has the size of records of one length, but they have several"
 
 
 def resolve_splits(splits: str, manifest: Manifest) -> tuple[str, ...]:
@@ -145,11 +146,13 @@ def damage_named(data_dir: Path, manifest: Manifest, splits: Sequence[str]) -> I
         tf.errors.InvalidArgumentError,
         tf.errors.NotFoundError,
         tf.errors.UnknownError,  # from a reader in Python
-    ):
+    ) as error:
         for split in splits:
             line = find_broken_record(data_dir, manifest, split)
             if line:
                 raise UserError(f"{line}; {_remedy(data_dir)}") from None
+        if MIXED_LENGTHS in str(error):
+            raise UserError(f"{data_dir}: a shard {MIXED_LENGTHS}; {_remedy(data_dir)}") from None
         raise
 
 

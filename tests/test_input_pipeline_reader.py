@@ -8,9 +8,11 @@ import pytest
 import tensorflow as tf
 
 from data_prep import tfrecord
+from data_prep.command_line import UserError
 from data_prep.schema import load_manifest
 from input_pipeline import reader
 from input_pipeline.datasets import make_eval_dataset, make_train_dataset
+from input_pipeline.records import damage_named
 from input_pipeline.rows import RowLayout
 from tests.train_fixtures import SIZES, make_examples, rewrite_shard, write_dataset
 
@@ -145,5 +147,8 @@ def test_lengths_that_only_add_up_are_refused(tmp_path, block, way):
     shorter = records[3].replace(pixels, b"")[: len(records[3]) - excess]
     records[2:4] = [longer, shorter]
     rewrite_shard(tmp_path / "tiny", manifest, "train", records)
-    with pytest.raises(tf.errors.InvalidArgumentError):
+    with (
+        pytest.raises(UserError, match=r"verify.py --data_dir=.* lists all damage"),
+        damage_named(tmp_path / "tiny", load_manifest(tmp_path / "tiny"), ["train"]),
+    ):
         read(tmp_path / "tiny", way)
