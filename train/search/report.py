@@ -102,7 +102,9 @@ def describe_search(result: SearchResult, settings: Settings, options: SearchOpt
         dimensions=tuple(one.name for one in sorted(settings.dimensions, key=_line_of)),
         outcomes=tuple(result.outcomes),
         best=tuple(best),
-        importances=_importances(_plain_study(result.study, with_pruned=True), len(best)),
+        importances=_importances(
+            _plain_study(result.study, options.logdir, with_pruned=True), len(best)
+        ),
         noise=1.96 * math.sqrt(2 * accuracy * (1 - accuracy) / num_validated),
         num_validated=num_validated,
         recipe=options.logdir / RECIPE_NAME if best else None,
@@ -115,14 +117,15 @@ def _line_of(dimension: Dimension) -> int:
     return dimension.places[0].line
 
 
-def _plain_study(study: Study, *, with_pruned: bool) -> Study:
+def _plain_study(study: Study, logdir: Path, *, with_pruned: bool) -> Study:
     """Copies the trials that have ended, so that their numbers are their places.
 
     Args:
       study: the study.
+      logdir: the search's folder, after which the copy is named.
       with_pruned: whether those that were pruned count as finished, with what they had reached.
     """
-    plain = optuna.create_study(study_name=study.study_name, direction="maximize")
+    plain = optuna.create_study(study_name=logdir.absolute().name, direction="maximize")
     for trial in list_ended(study).values():
         if with_pruned and trial.state == TrialState.PRUNED:
             trial = optuna.trial.create_trial(
@@ -160,8 +163,8 @@ def write_report(report: Report, result: SearchResult, settings: Settings, logdi
     if report.best:
         write_atomically(logdir / RECIPE_NAME, _to_recipe(report, settings))
         write_pictures(
-            _plain_study(result.study, with_pruned=False),
-            _plain_study(result.study, with_pruned=True) if report.importances else None,
+            _plain_study(result.study, logdir, with_pruned=False),
+            _plain_study(result.study, logdir, with_pruned=True) if report.importances else None,
             logdir,
         )
 
