@@ -230,6 +230,35 @@ def test_done_search_is_reported_again_and_more_trials_are_added(done, run_searc
     assert next(line for line in lines if line.startswith("trial ")).startswith("trial 6  ")
 
 
+def has_checkpoints(logdir, place):
+    return any((logdir / f"trial-{place:04d}").glob("model.ckpt-*"))
+
+
+def test_what_is_kept_no_longer_is_told_and_only_where_something_is_trained(run_search, capsys):
+    space = "learning_rate log 1e-3 1e-1"
+    report, _ = run_search("kept", space, trials=3, keep=3, epochs=1.0)
+    places = [outcome.place for outcome in report.best]
+    assert len(places) == 3
+    run_search("kept", space, trials=3, keep=1, epochs=1.0)
+    assert all(has_checkpoints(report.logdir, place) for place in places)
+    # Of the other two, one was exported since.
+    used, unused = sorted(places[1:])
+    (report.logdir / f"trial-{used:04d}/export/used.onnx").touch()
+    capsys.readouterr()
+    report, _ = run_search("kept", space, trials=4, keep=1, epochs=1.0)
+    lines = capsys.readouterr().err.splitlines()
+    worse = [str(place) for place in sorted(places) if place not in (used, report.best[0].place)]
+    assert str(unused) in worse
+    assert (
+        f"removed the checkpoints of trial {', '.join(worse)}, no longer among the best 1 (--keep)"
+        in lines
+    )
+    told = f"kept trial {used}, not among the best 1 (--keep), for its export folder holds what "
+    assert sum(line.startswith(told) for line in lines) == 1
+    kept = {place for place in range(4) if has_checkpoints(report.logdir, place)}
+    assert kept == {report.best[0].place, used}
+
+
 def test_pruned_trial_stays_as_a_stopped_run(run_search, monkeypatch, capsys):
     monkeypatch.setattr(MedianPruner, "prune", lambda self, study, trial: trial.number == 1)
     report, _ = run_search("pruned", "learning_rate log 1e-3 1e-1", trials=2)

@@ -20,7 +20,7 @@ from train.loop import train
 from train.plan import make_plan
 from train.run_lock import FolderInUse
 from train.search.hparams import write_experiment, write_session
-from train.search.keep import remove_checkpoints
+from train.search.keep import Keeper
 from train.search.progress import Progress, typical_seconds
 from train.search.settings import Settings
 from train.search.study import (
@@ -117,9 +117,11 @@ def search(settings: Settings, options: SearchOptions, manifest: Manifest) -> Se
     progress = Progress(options.trials)
     signals = StopOnSignalHook(progress.say)
     with contextlib.closing(progress), signals.listening():
-        _Search(settings, options, manifest, study, progress, signals).go_on()
+        keeper = Keeper(options.logdir, options.keep, progress.say)
+        has_trained = _Search(settings, options, manifest, study, progress, signals, keeper).go_on()
         outcomes = list_outcomes(study, settings)
-        remove_checkpoints(options.logdir, outcomes, options.keep)
+        if has_trained:  # A call that only reports removes nothing.
+            keeper.remove_others(outcomes)
         _export_best(settings, options, outcomes, progress, signals)
     return SearchResult(study, outcomes, num_validated, signals.stopped)
 
@@ -153,12 +155,17 @@ class _Search:
     study: Study
     progress: Progress
     signals: StopOnSignalHook
+    keeper: Keeper
     _begun: float = field(default_factory=lambda: time.monotonic())
     _ended: int = 0  # trials of this process
     _waits: bool = False  # for other processes
 
-    def go_on(self) -> None:
-        """Runs trials until there is nothing left to do, or a signal comes."""
+    def go_on(self) -> bool:
+        """Runs trials until there is nothing left to do, or a signal comes.
+
+        Returns:
+          Whether there were any.
+        """
         job = TrialJob(
             self.settings,
             self.options.data_dir,
@@ -182,6 +189,7 @@ class _Search:
             else:
                 break
         queue_interrupted_trials(self.study)  # So that others can go on with it at once.
+        return self._ended > 0
 
     def _may_begin(self, outcomes: list[Outcome], is_queued: bool, open_trials: int) -> bool:
         if self.options.trials is not None:
@@ -224,8 +232,8 @@ class _Search:
         outcomes = list_outcomes(study, self.settings)
         outcome = next(one for one in outcomes if one.place == place)
         write_session(self.options.logdir, outcome)
-        remove_checkpoints(self.options.logdir, outcomes, self.options.keep)
         self.progress.show_end(outcome, outcomes, self._seconds_left(outcomes))
+        self.keeper.remove_others(outcomes, ended=place)
 
     def _wait(self, open_trials: int) -> None:
         if not self._waits:
