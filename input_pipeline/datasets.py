@@ -20,13 +20,8 @@ from data_prep.schema import Manifest
 from input_pipeline.augment import Augmentation, augment
 from input_pipeline.photo import photograph
 from input_pipeline.preprocess import normalize
-from input_pipeline.records import (
-    count_examples,
-    damage_named,
-    parse_batch,
-    read_shards,
-    shard_paths,
-)
+from input_pipeline.records import damage_named, parse_batch, read_shards, shard_paths
+from input_pipeline.splits import count_examples
 
 _PARSE_BATCH = 4096
 _ENDLESS = np.iinfo(np.int64).max

@@ -102,11 +102,15 @@ def test_a_member_is_trained_once_it_has_the_same_flags(folder, trained):
         ("--folds=3", "--folds=3: fewer than the 5 members, each of which holds out another one;"),
         ("--epochs=-1", "--epochs=-1.0: expected a number above 0 and below 1000000"),
         ("--decay_rate=0.5", "--decay_rate belongs to --schedule=exponential; leave it out"),
+        ("--logdir=tiny.txt", "tiny.txt: a file; name a folder with --logdir"),
+        ("--train_splits=tran", "split 'tran': the dataset tiny has train, validation, test;"),
         ("--data_dir=nowhere", "nowhere: no such dataset folder; python data_prep/convert.py"),
     ],
 )
-def test_mistakes_are_found_before_anything_is_trained(folder, run_script, flag, message):
-    done = run_script("train/ensemble.py", "--logdir=none", "--data_dir=tiny", flag, cwd=folder)
+def test_mistakes_are_found_before_anything_is_trained(folder, run_script, tmp_path, flag, message):
+    (tmp_path / "tensorflow.py").write_text("raise AssertionError", encoding="utf-8")
+    arguments = ["--logdir=none", "--data_dir=tiny", flag]
+    done = run_script("train/ensemble.py", *arguments, cwd=folder, env={"PYTHONPATH": tmp_path})
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"ensemble.py: {message}"), done.stderr
     assert not (folder / "none").exists()

@@ -23,9 +23,10 @@ from tests.train_fixtures import write_dataset
 from train import loop, tune
 from train.recipes import load_recipe
 from train.search import search as search_module
+from train.search.options import SearchOptions
 from train.search.pruner import MedianPruner
 from train.search.report import describe_search, print_report, write_report
-from train.search.search import SearchOptions, search
+from train.search.search import search
 from train.search.settings import load_settings
 from train.search.study import storage_errors_named
 

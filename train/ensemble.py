@@ -30,10 +30,12 @@ from absl import flags
 from data_prep import command_line
 from data_prep.command_line import UserError, log
 from data_prep.schema import load_manifest
+from input_pipeline.splits import resolve_splits
 from model_definition.ensemble import member_name, write_ensemble
 from model_definition.run_dir import HISTORY_NAME
 from train.config import TrainConfig, training_flags
 from train.recipes import describe_recipes
+from train.run_lock import locked, require_folder
 from train.training_flags import define_recipe_flag, define_training_flags, read_config
 
 FEWEST_FOLDS = 12  # of which one is held out: a twelfth, as convert.py sets aside
@@ -66,14 +68,13 @@ def main(argv: list[str]) -> int:
         print(describe_recipes())
         return 0
     config, logdir = read_config(values), Path(values.logdir)
+    require_folder(logdir)
     configs = make_member_configs(values, config)
     manifest = load_manifest(Path(values.data_dir))
-    command_line.import_tensorflow()
-    from input_pipeline.records import resolve_splits
-    from train.members import is_trained, train_members
-    from train.run_lock import locked
-
     trained_on = resolve_splits(config.train_splits, manifest)
+    command_line.import_tensorflow()
+    from train.members import is_trained, train_members
+
     with locked(logdir):
         commands = {
             name: [*_list_shared_flags(values), *_list_own_flags(one, logdir / name)]

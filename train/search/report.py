@@ -17,9 +17,10 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from model_definition.run_dir import write_atomically
+from train.search.options import SearchOptions
 from train.search.pictures import make_evaluator, write_pictures
 from train.search.progress import tell_time
-from train.search.search import SearchOptions, SearchResult
+from train.search.search import SearchResult
 from train.search.settings import Settings
 from train.search.space import Dimension
 from train.search.trials import Outcome, folder_of, list_ended, rank
