@@ -1,6 +1,7 @@
 """Whole searches in this process, on a tiny dataset: folders, files, report, errors."""
 
 import csv
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -217,6 +218,20 @@ def test_report_is_one_table(done, capsys):
     assert document["best"]["trial"] == best.place
     assert [trial["trial"] for trial in document["trials"]] == list(range(6))
     assert document["stopped_by_signal"] is False
+
+
+def test_limit_of_the_trials_is_told_where_the_recipe_has_it(done, run_search, capsys):
+    print_report(done[0])
+    assert "train_limit" not in capsys.readouterr().out + done[0].recipe.read_text(encoding="utf-8")
+    limited, _ = run_search("limited", trials=1, train_limit=40)
+    print_report(dataclasses.replace(limited, asked=1))
+    out = capsys.readouterr().out
+    assert "    # on 40 images, as the trials; on all without the recipe's line of --train" in out
+    text = limited.recipe.read_text(encoding="utf-8")
+    assert "# To train on all images, remove the line of --train_limit.\n" in text
+    assert "\n--train_limit=40\n" in text
+    print_report(dataclasses.replace(done[0], asked=1))
+    assert capsys.readouterr().out.startswith("trials: 6, ")
 
 
 def test_done_search_is_reported_again_and_more_trials_are_added(done, run_search, capsys):

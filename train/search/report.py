@@ -46,6 +46,7 @@ class Report:
       noise: by how much two trials' accuracies may differ by chance.
       num_validated: how many images each was validated on.
       recipe: the path of the best one's recipe; None where no trial was finished.
+      train_limit: on how many images that trains, if not on all.
       asked: how many trials there shall be; None where the time decides.
       stopped_by_signal: whether the search is to be taken up again.
     """
@@ -58,6 +59,7 @@ class Report:
     noise: float
     num_validated: int
     recipe: Path | None
+    train_limit: int | None
     asked: int | None
     stopped_by_signal: bool
 
@@ -109,6 +111,7 @@ def describe_search(result: SearchResult, settings: Settings, options: SearchOpt
         noise=1.96 * math.sqrt(2 * accuracy * (1 - accuracy) / num_validated),
         num_validated=num_validated,
         recipe=options.logdir / RECIPE_NAME if best else None,
+        train_limit=settings.flags(best[0].drawn).get("train_limit") if best else None,
         asked=options.trials,
         stopped_by_signal=result.stopped_by_signal,
     )
@@ -188,6 +191,8 @@ def _to_recipe(report: Report, settings: Settings) -> str:
         f"{report.num_validated:,} validation images.",
         f"# Trial {best.place} of a search of {settings.space_path.name}.",
     ]
+    if report.train_limit is not None:
+        lines.append("# To train on all images, remove the line of --train_limit.")
     for name, value in settings.flags(best.drawn).items():
         if name == "model" and Path(value).is_file():
             value = Path(value).absolute()
@@ -207,7 +212,8 @@ def print_report(report: Report) -> None:
         counts[outcome.state] += 1
     told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     seconds = sum(outcome.seconds for outcome in report.outcomes)
-    of = f" of {report.asked}" if report.asked is not None else ""
+    is_within = report.asked is not None and len(report.outcomes) <= report.asked
+    of = f" of {report.asked}" if is_within else ""
     print(f"trials: {len(report.outcomes)}{of}, {told or 'none has ended'}; {tell_time(seconds)}")
     if report.best:
         print()
@@ -227,6 +233,11 @@ def print_report(report: Report) -> None:
         recipe, logdir = shlex.quote(str(report.recipe)), shlex.quote(str(report.logdir))
         print("\nnext:")
         print(f"  python train/train_lenet.py --recipe={recipe} --logdir=runs/best")
+        if report.train_limit is not None:
+            print(
+                f"    # on {report.train_limit:,} images, as the trials; on all without the "
+                "recipe's line of --train_limit"
+            )
         print(f"  tensorboard --logdir {logdir}")
 
 
