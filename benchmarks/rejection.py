@@ -123,7 +123,8 @@ def _load_test(data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
     """Loads the test split: uint8 [n, height, width, channels] and int64 [n]."""
     import tensorflow as tf
 
-    from input_pipeline.records import count_examples, parse_batch, read_shards, shard_paths
+    from input_pipeline.records import parse_batch, read_shards, shard_paths
+    from input_pipeline.splits import count_examples
 
     manifest = load_manifest(data_dir)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:

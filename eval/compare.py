@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
     from eval.comparison.answers import ComparedSplit
     from eval.comparison.comparing import compare_entries
     from eval.comparison.results import write_results
-    from input_pipeline.records import resolve_splits
+    from input_pipeline.splits import resolve_splits
 
     splits = resolve_splits(values.split, manifest)
     split = ComparedSplit(data_dir, manifest, splits, values.test_time_shifts)

@@ -71,7 +71,7 @@ def main(argv: list[str]) -> None:
 
     from eval.evaluation import evaluate
     from eval.report import format_text, write_summaries
-    from input_pipeline.records import resolve_splits
+    from input_pipeline.splits import resolve_splits
     from model_definition.checkpoints import choose_checkpoint, find_damage
 
     splits = resolve_splits(values.split, manifest)

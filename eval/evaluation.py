@@ -15,8 +15,9 @@ from data_prep.command_line import UserError
 from data_prep.schema import Manifest
 from eval.metrics import StreamingMetrics, wilson_interval
 from input_pipeline.datasets import make_eval_dataset
-from input_pipeline.records import count_examples, damage_named
+from input_pipeline.records import damage_named
 from input_pipeline.shifts import count_copies
+from input_pipeline.splits import count_examples
 from model_definition.architecture import parse_run_architecture
 from model_definition.checkpoints import checkpoint_step
 from model_definition.ensemble import Member

@@ -20,12 +20,8 @@ from input_pipeline.augment import Augmentation, augment
 from input_pipeline.photo import photograph
 from input_pipeline.preprocess import normalize
 from input_pipeline.reader import ExampleReader
-from input_pipeline.records import (
-    count_examples,
-    damage_named,
-    read_shards,
-    shard_paths,
-)
+from input_pipeline.records import damage_named, read_shards, shard_paths
+from input_pipeline.splits import count_examples
 
 _PARSE_BATCH = 4096  # records
 _ENDLESS = np.iinfo(np.int64).max

@@ -150,6 +150,33 @@ def is_ensemble(folder: Path) -> bool:
     return (folder / ENSEMBLE_NAME).is_file()
 
 
+def list_members(folder: Path) -> list[Path]:
+    """Lists the members' run folders, as `ensemble.json` names them.
+
+    Args:
+      folder: the ensemble's.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    path = folder / ENSEMBLE_NAME
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        version, members = facts["format_version"], facts["members"]
+        if version != FORMAT_VERSION:
+            raise ValueError(f"expected format_version {FORMAT_VERSION}, found {version!r}")
+        folders = [folder / member["folder"] for member in members]
+        if not folders:
+            raise ValueError("it names no members")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(
+            f"{path}: not an ensemble's description ({reason}); run the same train/ensemble.py "
+            "command again, which writes it anew"
+        ) from error
+    return folders
+
+
 def member_name(index: int) -> str:
     """Returns the name of a member's run folder within its ensemble's.
 
@@ -181,22 +208,7 @@ def _load_folder(folder: Path) -> tuple[Run, ...]:
                 f"--logdir={folder / member_name(0)},…"
             )
         return (load_run(folder),)
-    path = folder / ENSEMBLE_NAME
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        version, members = facts["format_version"], facts["members"]
-        if version != FORMAT_VERSION:
-            raise ValueError(f"expected format_version {FORMAT_VERSION}, found {version!r}")
-        folders = [folder / member["folder"] for member in members]
-        if not folders:
-            raise ValueError("it names no members")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(
-            f"{path}: not an ensemble's description ({reason}); run the same train/ensemble.py "
-            "command again, which writes it anew"
-        ) from error
-    return tuple(load_run(member) for member in folders)
+    return tuple(load_run(member) for member in list_members(folder))
 
 
 def _require_fit(runs: Sequence[Run]) -> None:

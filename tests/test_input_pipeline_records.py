@@ -13,7 +13,8 @@ from data_prep import tfrecord
 from data_prep.command_line import UserError
 from data_prep.schema import ExampleEncoder, load_manifest
 from input_pipeline.datasets import load_labels, make_eval_dataset, make_train_dataset
-from input_pipeline.records import count_examples, damage_named, resolve_splits, shard_paths
+from input_pipeline.records import damage_named, shard_paths
+from input_pipeline.splits import count_examples, resolve_splits
 from tests.train_fixtures import flip_bit, make_examples, rewrite_shard, write_dataset
 
 RECORD_BYTES = len(ExampleEncoder((13, 9, 3), "raw").encode(bytes(351), 0)) + 16

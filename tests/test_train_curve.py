@@ -143,6 +143,34 @@ def test_damaged_curve_is_refused(tmp_path, harm):
     assert path.read_text(encoding="utf-8") == text
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("accuracy", "x", "a number from 0 to 1"),
+        ("accuracy", None, "a number from 0 to 1"),
+        ("accuracy", 1.5, "a number from 0 to 1"),
+        ("loss", float("nan"), "a number from 0 on"),
+        ("images", "sixty", "a whole number from 1 on"),
+        ("images", 60.0, "a whole number from 1 on"),
+        ("measured_images", 0, "a whole number from 1 on"),
+        ("seed", True, "a whole number from 0 on"),
+        ("step", -1, "a whole number from 0 on"),
+        ("fold", "3/2", "a fold such as 1/5, or null"),
+        ("fold", 5, "a fold such as 1/5, or null"),
+    ],
+)
+def test_damaged_point_is_told_with_what_was_expected(tmp_path, name, value, expected):
+    write_curve(tmp_path, CURVE, [point(60, 0, 0.8), point(60, 1, 0.8, "1/2")])
+    path = tmp_path / "curve.json"
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts["points"][1][name] = value
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        load_points(tmp_path, CURVE)
+    reason = f"point 2: {name} is {json.dumps(value)}, expected {expected}"
+    assert str(error.value).startswith(f"{path}: not a learning curve ({reason}); restore it, or")
+
+
 @pytest.mark.parametrize(("name", "what"), [("run.json", "run"), ("manifest.json", "dataset")])
 def test_folder_of_something_else_is_refused(tmp_path, name, what):
     (tmp_path / name).touch()

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from absl import flags
 
+from data_prep.command_line import UserError
 from data_prep.schema import load_manifest
-from model_definition.ensemble import load_ensemble
+from model_definition.ensemble import load_ensemble, write_ensemble
 from tests.train_fixtures import make_config, write_dataset, write_model
 from train import ensemble
 from train.config import TrainConfig
@@ -102,11 +105,58 @@ def test_a_member_is_trained_once_it_has_the_same_flags(folder, trained):
         ("--folds=3", "--folds=3: fewer than the 5 members, each of which holds out another one;"),
         ("--epochs=-1", "--epochs=-1.0: expected a number above 0 and below 1000000"),
         ("--decay_rate=0.5", "--decay_rate belongs to --schedule=exponential; leave it out"),
+        ("--logdir=tiny.txt", "tiny.txt: a file; name a folder with --logdir"),
+        ("--train_splits=tran", "split 'tran': the dataset tiny has train, validation, test;"),
         ("--data_dir=nowhere", "nowhere: no such dataset folder; python data_prep/convert.py"),
     ],
 )
-def test_mistakes_are_found_before_anything_is_trained(folder, run_script, flag, message):
-    done = run_script("train/ensemble.py", "--logdir=none", "--data_dir=tiny", flag, cwd=folder)
+def test_mistakes_are_found_before_anything_is_trained(folder, run_script, tmp_path, flag, message):
+    (tmp_path / "tensorflow.py").write_text("raise AssertionError", encoding="utf-8")
+    arguments = ["--logdir=none", "--data_dir=tiny", flag]
+    done = run_script("train/ensemble.py", *arguments, cwd=folder, env={"PYTHONPATH": tmp_path})
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"ensemble.py: {message}"), done.stderr
     assert not (folder / "none").exists()
+
+
+@pytest.fixture
+def make_configs(folder):
+    """Gives each member of `ens` its flags, from the script's arguments."""
+    before = set(flags.FLAGS)
+    ensemble.define_flags()
+    values = copy.deepcopy(flags.FLAGS)
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+
+    def make_configs(*arguments, logdir=folder / "ens"):
+        values(["ensemble.py", *arguments])
+        return ensemble.make_member_configs(values, member_config(folder, 0), logdir)
+
+    return make_configs
+
+
+def test_added_member_has_the_next_of_the_folds_that_are_there(make_configs, trained, tmp_path):
+    added = make_configs("--members=3")["member-2"]
+    assert (added.seed, added.validate_on) == (9, "3/4")
+    new = make_configs("--members=13", logdir=tmp_path / "new")
+    assert new["member-12"].validate_on == "13/13"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--members=5"], "--members=5: the members in ENS hold out folds of 4, so there can be"),
+        (["--folds=5"], "--folds=5: the members in ENS hold out folds of 4; leave it out, or"),
+        (["--members=2"], "ENS: has 3 members, more than --members=2; give --members=3, or name"),
+    ],
+)
+def test_what_is_there_is_not_contradicted(make_configs, trained, folder, arguments, message):
+    logdir, number = folder / "ens", 3 if "--members=2" in arguments else 2
+    kept = (logdir / "ensemble.json").read_text(encoding="utf-8")
+    write_ensemble(logdir, {f"member-{i}": f"{i + 1}/4" for i in range(number)})
+    try:
+        with pytest.raises(UserError) as error:
+            make_configs(*arguments)
+    finally:
+        (logdir / "ensemble.json").write_text(kept, encoding="utf-8")
+    assert str(error.value).startswith(message.replace("ENS", str(logdir)))

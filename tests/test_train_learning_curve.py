@@ -16,7 +16,7 @@ from tests.train_fixtures import make_config, write_dataset, write_model
 from train import curve_runs, loop
 from train.curve import FOLDS, Curve
 from train.curve_runs import complete_curve
-from train.learning_curve import list_keys
+from train.learning_curve import list_keys, require_images
 from train.plan import make_plan
 from train.validation import Validator
 
@@ -42,6 +42,7 @@ def complete(data_dir, tmp_path, monkeypatch):
         measured_on = FOLDS if folds else split
         curve = Curve(manifest.name, manifest.digest, text, measured_on, config.to_json())
         keys = list_keys([str(size) for size in sizes], seeds=seeds, folds=folds)
+        require_images(curve, config, keys, manifest)
         return complete_curve(curve, config, keys, data_dir=data_dir, logdir=tmp_path / "curve")
 
     return complete
@@ -175,6 +176,25 @@ def test_flags_that_the_curve_sets_itself_are_refused(run_script, tmp_path, argu
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].startswith(f"learning_curve.py: {message}")
     assert [path.name for path in tmp_path.iterdir()] == ["seeded.txt"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--sizes=54", "--sizes: 54 is more than the 53 images of train; leave it out, or name"),
+        ("--logdir=tensorflow.py", "tensorflow.py: a file; name a folder with --logdir"),
+    ],
+)
+def test_slips_are_answered_before_tensorflow_is_imported(
+    run_script, data_dir, tmp_path, argument, message
+):
+    (tmp_path / "tensorflow.py").write_text("raise AssertionError", encoding="utf-8")
+    arguments = [f"--data_dir={data_dir}", "--sizes=9", "--recipe=lenet", argument]
+    done = run_script(
+        "train/learning_curve.py", *arguments, cwd=tmp_path, env={"PYTHONPATH": tmp_path}
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith(f"learning_curve.py: {message}"), done.stderr
 
 
 def test_stopped_curve_goes_on(start_script, run_script, data_dir, tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import textwrap
 import threading
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.command_line import UserError
+from tests.train_fixtures import ROOT
 from train import members
 from train.members import train_members
 
@@ -32,6 +35,7 @@ end = time.monotonic() + seconds
 while time.monotonic() < end and not asked:
     time.sleep(0.01)
 if asked:
+    print(f"{name} saves", file=sys.stderr, flush=True)
     time.sleep(0.3)
     (folder / f"{name}.saved").touch()
     sys.exit(42)
@@ -96,6 +100,11 @@ def test_one_after_the_other_with_all_threads(train, tmp_path, capfd):
     assert lines[3] == "b: b has begun"
 
 
+def test_log_has_the_command_as_a_shell_takes_it(train, tmp_path, capfd):
+    assert train(**{"a b": (0.0, 0)}) == 0
+    assert f"a b: train_lenet.py {tmp_path} 'a b' 0.0 0" in capfd.readouterr().err
+
+
 def test_several_at_a_time_share_the_threads(train, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
     assert train(parallel=2, a=(0.8, 0), b=(0.8, 0), c=(0.0, 0)) == 0
@@ -137,3 +146,29 @@ def test_one_that_fails_stops_the_others(train, tmp_path, code, how):
 def test_one_that_somebody_stops_stops_all(train, tmp_path):
     assert train(parallel=2, a=(60, 0), b=(0.5, 42), c=(60, 0)) == 42
     assert names_in(tmp_path, "saved") == {"a"}
+
+
+# Trains a member, with the script above in the place of train_lenet.py.
+DRIVER = """
+import sys
+from pathlib import Path
+from train import members
+
+folder = sys.argv[1]
+members._SCRIPT = Path(folder, "script.py")
+members.train_members({"a": [folder, "a", "60", "0"]}, parallel=1)
+"""
+
+
+def test_members_save_and_stop_when_their_parent_is_killed(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    parent = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(tmp_path)], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    for what in ("began", "saved"):
+        while not (tmp_path / f"a.{what}").exists():
+            assert time.monotonic() < deadline, what
+            time.sleep(0.02)
+        parent.kill()
+        parent.wait()

@@ -1,6 +1,7 @@
 """Whole searches in this process, on a tiny dataset: folders, files, report, errors."""
 
 import csv
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -23,9 +24,10 @@ from tests.train_fixtures import write_dataset
 from train import loop, tune
 from train.recipes import load_recipe
 from train.search import search as search_module
+from train.search.options import SearchOptions
 from train.search.pruner import MedianPruner
 from train.search.report import describe_search, print_report, write_report
-from train.search.search import SearchOptions, search
+from train.search.search import search
 from train.search.settings import load_settings
 from train.search.study import storage_errors_named
 
@@ -218,6 +220,20 @@ def test_report_is_one_table(done, capsys):
     assert document["stopped_by_signal"] is False
 
 
+def test_limit_of_the_trials_is_told_where_the_recipe_has_it(done, run_search, capsys):
+    print_report(done[0])
+    assert "train_limit" not in capsys.readouterr().out + done[0].recipe.read_text(encoding="utf-8")
+    limited, _ = run_search("limited", trials=1, train_limit=40)
+    print_report(dataclasses.replace(limited, asked=1))
+    out = capsys.readouterr().out
+    assert "    # on 40 images, as the trials; on all without the recipe's line of --train" in out
+    text = limited.recipe.read_text(encoding="utf-8")
+    assert "# To train on all images, remove the line of --train_limit.\n" in text
+    assert "\n--train_limit=40\n" in text
+    print_report(dataclasses.replace(done[0], asked=1))
+    assert capsys.readouterr().out.startswith("trials: 6, ")
+
+
 def test_done_search_is_reported_again_and_more_trials_are_added(done, run_search, capsys):
     report, _ = done
     before = sorted(path for path in report.logdir.rglob("*") if "train.log" not in path.name)
@@ -228,6 +244,35 @@ def test_done_search_is_reported_again_and_more_trials_are_added(done, run_searc
     assert more.outcomes[:6] == report.outcomes
     lines = capsys.readouterr().err.splitlines()
     assert next(line for line in lines if line.startswith("trial ")).startswith("trial 6  ")
+
+
+def has_checkpoints(logdir, place):
+    return any((logdir / f"trial-{place:04d}").glob("model.ckpt-*"))
+
+
+def test_what_is_kept_no_longer_is_told_and_only_where_something_is_trained(run_search, capsys):
+    space = "learning_rate log 1e-3 1e-1"
+    report, _ = run_search("kept", space, trials=3, keep=3, epochs=1.0)
+    places = [outcome.place for outcome in report.best]
+    assert len(places) == 3
+    run_search("kept", space, trials=3, keep=1, epochs=1.0)
+    assert all(has_checkpoints(report.logdir, place) for place in places)
+    # Of the other two, one was exported since.
+    used, unused = sorted(places[1:])
+    (report.logdir / f"trial-{used:04d}/export/used.onnx").touch()
+    capsys.readouterr()
+    report, _ = run_search("kept", space, trials=4, keep=1, epochs=1.0)
+    lines = capsys.readouterr().err.splitlines()
+    worse = [str(place) for place in sorted(places) if place not in (used, report.best[0].place)]
+    assert str(unused) in worse
+    assert (
+        f"removed the checkpoints of trial {', '.join(worse)}, no longer among the best 1 (--keep)"
+        in lines
+    )
+    told = f"kept trial {used}, not among the best 1 (--keep), for its export folder holds what "
+    assert sum(line.startswith(told) for line in lines) == 1
+    kept = {place for place in range(4) if has_checkpoints(report.logdir, place)}
+    assert kept == {report.best[0].place, used}
 
 
 def test_pruned_trial_stays_as_a_stopped_run(run_search, monkeypatch, capsys):

@@ -286,7 +286,7 @@ def test_changed_text_of_a_model_is_refused(open_, manifest, tmp_path):
     [
         ("manifest.json", "the folder of a dataset; name another folder with --logdir"),
         ("run.json", "the folder of a run; name another folder with --logdir"),
-        ("trial-0000", "holds trials of another study than the one in its database; name another"),
+        ("trial-0000", "holds the trials of a search, but no study.db, which keeps what came of"),
     ],
 )
 def test_folder_of_something_else_is_refused(open_, tmp_path, name, message):
@@ -296,12 +296,71 @@ def test_folder_of_something_else_is_refused(open_, tmp_path, name, message):
         open_()
 
 
+@pytest.mark.parametrize("name", ["what?a=1", "50%20", "{0} #x", "à:b@c"])
+def test_database_is_in_the_folder_whatever_that_is_called(open_, tmp_path, settings, name):
+    run_trials(open_(name), settings, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "space.txt"])
+    assert (tmp_path / name / "study.db").is_file()
+    assert len(list_outcomes(open_(name), settings)) == 1
+
+
+def rename_study(path, name):
+    with sqlite3.connect(path) as database:
+        database.execute("update studies set study_name = ?", (name,))
+
+
+@pytest.mark.parametrize("earlier_name", [None, "search"])
+def test_folder_may_be_renamed(open_, tmp_path, settings, earlier_name):
+    run_trials(open_(), settings, 1)
+    (tmp_path / "search/trial-0000").mkdir()
+    if earlier_name:  # as earlier versions called it
+        rename_study(tmp_path / "search/study.db", earlier_name)
+    (tmp_path / "search").rename(tmp_path / "moved")
+    study = open_("moved")
+    assert len(list_outcomes(study, settings)) == 1
+    assert len(study._storage.get_all_studies()) == 1
+
+
+def test_study_is_found_beside_one_that_a_refusal_left(open_, tmp_path, settings):
+    run_trials(open_(), settings, 1)
+    rename_study(tmp_path / "search/study.db", "before")
+    (tmp_path / "search/trial-0000").mkdir()
+    with sqlite3.connect(tmp_path / "search/study.db") as database:
+        database.execute("insert into studies (study_name) values ('search')")
+    assert len(list_outcomes(open_(), settings)) == 1
+
+
+def test_refusal_changes_nothing(open_, tmp_path, settings):
+    storage = f"sqlite:///{tmp_path}/shared.db"
+    run_trials(open_("other", storage=storage), settings, 1)
+    (tmp_path / "search/trial-0000").mkdir(parents=True)
+    before = (tmp_path / "shared.db").read_bytes()
+    with pytest.raises(UserError, match="holds trials of another study than those in its datab"):
+        open_(storage=storage)
+    assert (tmp_path / "shared.db").read_bytes() == before
+    with pytest.raises(UserError, match=r"the trials of a search, but no study\.db"):
+        open_()
+    assert not (tmp_path / "search/study.db").exists()
+
+
+def test_driver_that_is_missing_is_named(open_, tmp_path):
+    with (
+        pytest.raises(UserError) as error,
+        storage_errors_named("x", tmp_path),
+    ):
+        open_(storage="mysql://me:secret@localhost:1/x")
+    assert str(error.value) == (
+        "--storage: this kind of database needs a driver that is not installed, the module "
+        "MySQLdb; pip install 'mysqlclient' adds it"
+    )
+    assert not (tmp_path / "search").exists()
+
+
 @pytest.mark.parametrize(
     ("storage", "where"),
     [
         ("nonsense", "--storage"),
         ("sqlite:////nowhere/at/all.db", "--storage"),
-        ("postgresql://me:secret@localhost:1/x", "--storage"),
         (None, "LOGDIR/study.db"),
     ],
 )

@@ -126,13 +126,25 @@ def checkpoints(search, place):
         (["--space=lenet", "--trials=2", "--minutes=1"], "--trials and --minutes: set one of them"),
         (["--space=lenet", "--data_dir=nowhere"], "nowhere: "),
         (["--space=lenet", "--trials=0"], "--trials=0: expected a number above 0 and below"),
+        (["--space=lenet", "--keep=0"], "--keep=0: expected a number above 0 and below"),
+        (["--space=lenet", "--minutes=nan"], "--minutes=nan: expected a number above 0 and below"),
+        (
+            ["--space=lenet", "--validate_on=none"],
+            "--validate_on=none: trials are judged on images",
+        ),
+        (["--space=lenet", "--logdir=tensorflow.py"], "tensorflow.py: a file; name a folder with"),
         (["--space=lenet", "--batch_size=0"], "--batch_size=0: expected a whole number"),
         (["--space=lenet", "--shift=0.1"], "line 7: --shift is given too; remove one of the two"),
     ],
 )
-def test_mistakes_are_one_line(run_script, tmp_path, arguments, message):
+def test_mistakes_are_one_line_before_tensorflow_is_imported(
+    run_script, tmp_path, arguments, message
+):
     write_dataset(tmp_path / "data")
-    done = run_script("train/tune.py", f"--data_dir={tmp_path / 'data'}", *arguments)
+    (tmp_path / "tensorflow.py").write_text("raise AssertionError", encoding="utf-8")
+    done = run_script(
+        "train/tune.py", "--data_dir=data", *arguments, cwd=tmp_path, env={"PYTHONPATH": tmp_path}
+    )
     assert done.returncode == 1
     assert message in done.stderr
     assert done.stdout == ""

@@ -302,15 +302,25 @@ def test_command_line(logdir, tmp_path, run_script):
     done = run_script("train/update.py", f"--logdir={logdir}", "--rollback=1", "--json")
     assert (done.returncode, json.loads(done.stdout)["current"]) == (0, 1)
     assert load_run(logdir).version == 1
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (tmp_path / "tensorflow.py").write_text("raise AssertionError", encoding="utf-8")
     for arguments, message in (
         ([], "expected one of --examples=DIR, --rollback=N and --list, found none"),
         ([f"--logdir={logdir.parent}", "--rollback=1"], "holds no run.json, so no run"),
         (["--list", "--rollback=1"], "found --rollback and --list"),
         (["--rollback=3"], "expected one of its versions, 1, 2, found 3"),
         (["--examples=none"], "--examples=none: no such file or folder; name the new images"),
+        ([f"--examples={empty}"], f"--examples={empty}: an empty folder; name the new images"),
+        (
+            [f"--examples={tmp_path}", "--learning_rate=nan"],
+            "--learning_rate=nan: expected a number from 1e-09 to 1",
+        ),
         (["--rollback=1", "--steps=5"], "--steps belongs to --examples; leave it out"),
     ):
-        done = run_script("train/update.py", f"--logdir={logdir}", *arguments)
+        done = run_script(
+            "train/update.py", f"--logdir={logdir}", *arguments, env={"PYTHONPATH": tmp_path}
+        )
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
         assert message in done.stderr
 

@@ -9,7 +9,9 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from data_prep.command_line import UserError
+from data_prep.schema import Manifest
 from input_pipeline.augmentation import Augmentation
+from input_pipeline.splits import resolve_splits
 from model_definition.architecture import parse_model_set
 
 if TYPE_CHECKING:
@@ -184,6 +186,26 @@ def make_config(given: Mapping[str, Any]) -> TrainConfig:
     values["model_set"] = tuple(parse_model_set(values.get("model_set", ())).items())
     distortions = {f.name: values.pop(f.name) for f in fields(Augmentation) if f.name in values}
     return TrainConfig(**values, augmentation=Augmentation(**distortions))
+
+
+def missing_validation(config: TrainConfig, manifest: Manifest) -> str | None:
+    """Tells why a run has nothing to validate on; None where it has.
+
+    Args:
+      config: what to train and how.
+      manifest: of the dataset.
+
+    Raises:
+      UserError: there is no such split.
+    """
+    splits = resolve_splits(config.train_splits, manifest)
+    if config.validate_on == "none":
+        return "--validate_on=none"
+    if config.fold is None and "validation" in splits:
+        return "the validation split is trained on"
+    if config.fold is None and "validation" not in manifest.splits:
+        return "the dataset has no validation split"
+    return None
 
 
 def unused_flags(given: Mapping[str, Any]) -> dict[str, str]:

@@ -14,14 +14,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from data_prep.command_line import UserError
 from data_prep.schema import MANIFEST_NAME
+from input_pipeline.subsets import parse_fold
 from model_definition import run_dir
 from model_definition.run_dir import write_atomically
 from train.config import TrainConfig, changed_flags
@@ -161,12 +163,44 @@ def load_points(logdir: Path, curve: Curve) -> list[Point]:
             raise ValueError(f"format_version {facts['format_version']!r}")
         found = Curve(**facts["curve"])
         points = [Point(**point) for point in facts["points"]]
+        for number, point in enumerate(points, start=1):
+            _check_point(number, point)
         _require_same_curve(logdir, found, curve)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error) if isinstance(error, ValueError) else repr(error)
         raise UserError(
-            f"{path}: not a learning curve ({error!r}); restore it, or name another --logdir"
+            f"{path}: not a learning curve ({reason}); restore it, or name another --logdir"
         ) from error
     return points
+
+
+def _check_point(number: int, point: Point) -> None:
+    """Raises a ValueError where a value cannot be what a run reached."""
+    for names, is_right, expected in (
+        (("images", "measured_images"), _is_whole(1), "a whole number from 1 on"),
+        (("seed", "step"), _is_whole(0), "a whole number from 0 on"),
+        (("accuracy",), _is_number(1.0), "a number from 0 to 1"),
+        (("loss", "mean_squared_error"), _is_number(math.inf), "a number from 0 on"),
+        (("fold",), _is_fold, "a fold such as 1/5, or null"),
+    ):
+        for name in names:
+            value = getattr(point, name)
+            if not is_right(value):
+                raise ValueError(
+                    f"point {number}: {name} is {json.dumps(value)}, expected {expected}"
+                )
+
+
+def _is_whole(low: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and value >= low
+
+
+def _is_number(high: float) -> Callable[[Any], bool]:
+    return lambda value: type(value) in (int, float) and 0 <= value <= high
+
+
+def _is_fold(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and parse_fold(value) is not None)
 
 
 def _require_same_curve(logdir: Path, found: Curve, asked: Curve) -> None:

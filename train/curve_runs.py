@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.command_line import UserError, log
+from data_prep.command_line import log
 from data_prep.schema import Manifest, load_manifest
-from input_pipeline.records import count_examples, resolve_splits
+from input_pipeline.splits import count_examples, resolve_splits
 from input_pipeline.subsets import parse_fold
 from model_definition.architecture import parse_architecture
 from model_definition.checkpoints import choose_checkpoint
@@ -53,10 +53,9 @@ def complete_curve(
       The points that the folder holds then, and whether a signal came before all were there.
 
     Raises:
-      UserError: the dataset or the folder does not fit, or training diverged.
+      UserError: the folder does not fit, or training diverged.
     """
     manifest = load_manifest(data_dir)
-    _require_images(curve, config, keys, manifest)
     signals = StopOnSignalHook()
     with locked(logdir), signals.listening():
         points = load_points(logdir, curve)
@@ -79,31 +78,6 @@ def complete_curve(
             if signals.stopped:  # while it was exported or measured
                 return points, done + 1 < len(missing)
     return points, False
-
-
-def _require_images(
-    curve: Curve, config: TrainConfig, keys: Sequence[PointKey], manifest: Manifest
-) -> None:
-    """Refuses at once what would be refused by one of the runs."""
-    trained = resolve_splits(config.train_splits, manifest)
-    available = count_examples(manifest, trained)
-    most, fewest = (pick(key.images for key in keys) for pick in (max, min))
-    if most > available:
-        raise UserError(
-            f"--sizes: {most:,} is more than the {available:,} images of {config.train_splits}; "
-            "leave it out, or name more splits with --train_splits"
-        )
-    folds = [parse_fold(key.fold or config.validate_on) for key in keys[:1]]
-    if folds[0] and folds[0].num_folds > fewest:
-        raise UserError(
-            f"--sizes: {fewest} images do not fill {folds[0].num_folds} folds; leave that size out"
-        )
-    if curve.measured_on != FOLDS:
-        twice = set(resolve_splits(curve.measured_on, manifest)) & set(trained)
-        if twice:
-            raise UserError(
-                f"--split={curve.measured_on}: {min(twice)} is trained on; name another"
-            )
 
 
 def _measure(

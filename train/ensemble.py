@@ -2,8 +2,8 @@
 
 Member i is a run in LOGDIR/member-i with the seed --seed + i. It holds out fold i + 1 of --folds of
 the training images, and keeps the checkpoint that is best on them. The same command again goes on
-where it stopped; with more --members it adds those that are missing. Ctrl-C or SIGTERM stops all
-members after saving, and the exit code is 42.
+where it stopped; with more --members it adds those that are missing, up to one for each fold.
+Ctrl-C or SIGTERM stops all members after saving, and the exit code is 42.
 
 LOGDIR is then a --logdir of evaluate.py, predict.py, export.py and serve.py, which average the
 members' probabilities. At the end they are scored on the validation split, which none of them has
@@ -12,6 +12,7 @@ seen; where --train_splits takes it to train on, no such images are left, and th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import signal
@@ -30,10 +31,14 @@ from absl import flags
 from data_prep import command_line
 from data_prep.command_line import UserError, log
 from data_prep.schema import load_manifest
-from model_definition.ensemble import member_name, write_ensemble
+from input_pipeline.splits import resolve_splits
+from input_pipeline.subsets import parse_fold
+from model_definition import run_dir
+from model_definition.ensemble import is_ensemble, list_members, member_name, write_ensemble
 from model_definition.run_dir import HISTORY_NAME
 from train.config import TrainConfig, training_flags
 from train.recipes import describe_recipes
+from train.run_lock import locked, require_folder
 from train.training_flags import define_recipe_flag, define_training_flags, read_config
 
 FEWEST_FOLDS = 12  # of which one is held out: a twelfth, as convert.py sets aside
@@ -50,7 +55,7 @@ def define_flags() -> None:
         "folds",
         None,
         "Into so many folds the training images are cut, of which each member holds out one. "
-        f"[{FEWEST_FOLDS}, or the members]",
+        f"[those of the members that are there, else {FEWEST_FOLDS}, or the members]",
         2,
     )
     flags.DEFINE_integer("parallel", 1, "How many members train at a time.", 1, 100)
@@ -66,14 +71,13 @@ def main(argv: list[str]) -> int:
         print(describe_recipes())
         return 0
     config, logdir = read_config(values), Path(values.logdir)
-    configs = make_member_configs(values, config)
+    require_folder(logdir)
+    configs = make_member_configs(values, config, logdir)
     manifest = load_manifest(Path(values.data_dir))
-    command_line.import_tensorflow()
-    from input_pipeline.records import resolve_splits
-    from train.members import is_trained, train_members
-    from train.run_lock import locked
-
     trained_on = resolve_splits(config.train_splits, manifest)
+    command_line.import_tensorflow()
+    from train.members import is_trained, train_members
+
     with locked(logdir):
         commands = {
             name: [*_list_shared_flags(values), *_list_own_flags(one, logdir / name)]
@@ -98,34 +102,74 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def make_member_configs(values: flags.FlagValues, config: TrainConfig) -> dict[str, TrainConfig]:
+def make_member_configs(
+    values: flags.FlagValues, config: TrainConfig, logdir: Path
+) -> dict[str, TrainConfig]:
     """Gives each member its seed and its fold.
 
     Args:
       values: the script's flags, parsed.
       config: what the members have in common; the first one's seed.
+      logdir: the ensemble's folder; it need not be there.
 
     Returns:
       What to train, by the member's name.
 
     Raises:
-      UserError: there are fewer folds than members, or the fold is given.
+      UserError: there are fewer folds than members, other folds or more members than are asked for
+        are there already, or the fold is given.
     """
     if values["validate_on"].present:
         raise UserError(
             "--validate_on: every member has a fold of its own; leave it out, and set how many "
             "folds there are with --folds"
         )
-    num_folds = values.folds or max(FEWEST_FOLDS, values.members)
-    if values.members > num_folds:
+    num_members, there = values.members, _count_members(logdir)
+    if num_members < there:
         raise UserError(
-            f"--folds={num_folds}: fewer than the {values.members} members, each of which holds "
+            f"{logdir}: has {there} members, more than --members={num_members}; give "
+            f"--members={there}, or name fewer of its runs to what reads them, as in "
+            f"--logdir={logdir / member_name(0)},{logdir / member_name(1)}"
+        )
+    num_folds = _choose_folds(values, logdir)
+    if num_members > num_folds:
+        raise UserError(
+            f"--folds={num_folds}: fewer than the {num_members} members, each of which holds "
             "out another one; raise it, or leave it out"
         )
     return {
         member_name(i): replace(config, seed=config.seed + i, validate_on=f"{i + 1}/{num_folds}")
-        for i in range(values.members)
+        for i in range(num_members)
     }
+
+
+def _count_members(logdir: Path) -> int:
+    """Returns how many members an ensemble that is trained has; a damaged one is written anew."""
+    if is_ensemble(logdir):
+        with contextlib.suppress(UserError):
+            return len(list_members(logdir))
+    return 0
+
+
+def _choose_folds(values: flags.FlagValues, logdir: Path) -> int:
+    """Returns how many folds there are: those of the members that are there, or as asked."""
+    first, fold = logdir / member_name(0), None
+    if run_dir.exists(first):
+        fold = parse_fold(str(run_dir.load_run(first).config.get("validate_on")))
+    if fold is None:
+        return values.folds or max(FEWEST_FOLDS, values.members)
+    if values.folds not in (None, fold.num_folds):
+        raise UserError(
+            f"--folds={values.folds}: the members in {logdir} hold out folds of "
+            f"{fold.num_folds}; leave it out, or name another --logdir"
+        )
+    if values.members > fold.num_folds:
+        raise UserError(
+            f"--members={values.members}: the members in {logdir} hold out folds of "
+            f"{fold.num_folds}, so there can be no more than that; ask for fewer, or train "
+            f"others with --folds={values.members} and another --logdir"
+        )
+    return fold.num_folds
 
 
 def _list_shared_flags(values: flags.FlagValues) -> list[str]:

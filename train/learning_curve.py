@@ -21,7 +21,9 @@ from absl import flags
 
 from data_prep import command_line
 from data_prep.command_line import UserError
-from data_prep.schema import load_manifest
+from data_prep.schema import Manifest, load_manifest
+from input_pipeline.splits import count_examples, resolve_splits
+from input_pipeline.subsets import parse_fold
 from model_definition.architecture import load_architecture
 from train.config import TrainConfig
 from train.curve import (
@@ -35,6 +37,7 @@ from train.curve import (
     summarize,
 )
 from train.recipes import describe_recipes
+from train.run_lock import require_folder
 from train.training_flags import define_recipe_flag, define_training_flags, read_config
 
 EXIT_STOPPED = 42  # as train_lenet.py
@@ -87,6 +90,8 @@ def main(argv: list[str]) -> int:
         measured_on=FOLDS if values.folds else values.split,
         config=config.to_json(),
     )
+    require_images(curve, config, keys, manifest)
+    require_folder(logdir)
     load_points(logdir, curve)  # Another curve's folder is refused at once.
     command_line.import_tensorflow()
     from train.curve_runs import complete_curve
@@ -170,6 +175,41 @@ def list_keys(sizes: Sequence[str], *, seeds: int, folds: int | None) -> list[Po
         for seed in range(seeds)
         for fold in parts
     ]
+
+
+def require_images(
+    curve: Curve, config: TrainConfig, keys: Sequence[PointKey], manifest: Manifest
+) -> None:
+    """Refuses at once what would be refused by one of the runs.
+
+    Args:
+      curve: what all runs have in common.
+      config: the same, to train with.
+      keys: the runs that are asked for.
+      manifest: of the dataset.
+
+    Raises:
+      UserError: there are too few images, no such split, or it is trained on.
+    """
+    trained = resolve_splits(config.train_splits, manifest)
+    available = count_examples(manifest, trained)
+    most, fewest = (pick(key.images for key in keys) for pick in (max, min))
+    if most > available:
+        raise UserError(
+            f"--sizes: {most:,} is more than the {available:,} images of {config.train_splits}; "
+            "leave it out, or name more splits with --train_splits"
+        )
+    folds = [parse_fold(key.fold or config.validate_on) for key in keys[:1]]
+    if folds[0] and folds[0].num_folds > fewest:
+        raise UserError(
+            f"--sizes: {fewest} images do not fill {folds[0].num_folds} folds; leave that size out"
+        )
+    if curve.measured_on != FOLDS:
+        twice = set(resolve_splits(curve.measured_on, manifest)) & set(trained)
+        if twice:
+            raise UserError(
+                f"--split={curve.measured_on}: {min(twice)} is trained on; name another"
+            )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from train.config import TrainConfig, changed_flags
 from train.precision import resolve_precision
 
 _SCRIPT = Path(__file__).resolve().parent / "train_lenet.py"
+_STARTER = _SCRIPT.with_name("member_process.py")
 _POLL_SECONDS = 0.1
 # By a signal, and may go on; the last is how a process ends that has hardly begun.
 _STOPPED = (EXIT_STOPPED, EXIT_INTERRUPTED, EXIT_TERMINATED, -signal.SIGTERM)
@@ -73,7 +75,8 @@ def train_members(commands: Mapping[str, Sequence[str]], *, parallel: int) -> in
     """Trains members, so many at a time, until all are trained or a signal stops them.
 
     SIGTERM or Ctrl-C is passed on to those that run, which save and stop; a second one makes them
-    quit at once. Where one fails, the others are stopped in the same way.
+    quit at once. Where one fails, the others are stopped in the same way; where this process is
+    killed, all are.
 
     Args:
       commands: the arguments of train_lenet.py for each member, by its name, in order.
@@ -122,10 +125,10 @@ class _Members:
 
     def start(self, name: str, arguments: Sequence[str]) -> None:
         """Starts a member, whose log lines appear under its name."""
-        log(f"{name}: train_lenet.py {' '.join(arguments)}")
+        log(f"{name}: train_lenet.py {shlex.join(arguments)}")
         process = subprocess.Popen(
-            [sys.executable, str(_SCRIPT), *arguments],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, str(_STARTER), str(_SCRIPT), *arguments],
+            stdin=subprocess.PIPE,  # Its end tells that this process is gone.
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -186,8 +189,8 @@ class _Members:
 
 def _relay(name: str, process: subprocess.Popen[str]) -> None:
     """Passes a member's log on, each line under its name."""
-    assert process.stderr is not None, "it is a pipe"
-    with process.stderr:
+    assert process.stdin is not None and process.stderr is not None, "they are pipes"
+    with process.stdin, process.stderr:  # Open until the member ends.
         for line in process.stderr:
             if line.strip():
                 log(f"{name}: {line.rstrip()}")

@@ -10,9 +10,9 @@ import numpy as np
 from data_prep.command_line import UserError, log
 from data_prep.schema import Manifest
 from input_pipeline.datasets import load_labels
-from input_pipeline.records import count_examples, resolve_splits
+from input_pipeline.splits import count_examples, resolve_splits
 from input_pipeline.subsets import choose_fold, choose_stratified
-from train.config import TrainConfig
+from train.config import TrainConfig, missing_validation
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,7 @@ def make_plan(config: TrainConfig, data_dir: Path, manifest: Manifest) -> TrainP
         without validation.
     """
     training, fold = _choose_images(config, data_dir, manifest)
-    reason = None
-    if config.validate_on == "none":
-        reason = "--validate_on=none"
-    elif fold is None and "validation" in training.splits:
-        reason = "the validation split is trained on"
-    elif fold is None and "validation" not in manifest.splits:
-        reason = "the dataset has no validation split"
+    reason = missing_validation(config, manifest)
     if reason and config.patience:
         raise UserError(
             f"--patience={config.patience}: {reason}, so nothing tells when to stop; leave "

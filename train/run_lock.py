@@ -15,6 +15,12 @@ class FolderInUse(UserError):
     """Another process trains in the run folder now."""
 
 
+def require_folder(logdir: Path) -> None:
+    """Refuses a file where a folder is to be made or gone on with."""
+    if logdir.exists() and not logdir.is_dir():
+        raise UserError(f"{logdir}: a file; name a folder with --logdir")
+
+
 @contextmanager
 def locked(logdir: Path) -> Iterator[None]:
     """Keeps every other trainer out of a run folder while the block runs.
@@ -29,8 +35,7 @@ def locked(logdir: Path) -> Iterator[None]:
       FolderInUse: another process trains in it.
       UserError: it is a file.
     """
-    if logdir.exists() and not logdir.is_dir():
-        raise UserError(f"{logdir}: a file; name a folder with --logdir")
+    require_folder(logdir)
     made = not logdir.exists()
     logdir.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(logdir, os.O_RDONLY)

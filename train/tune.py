@@ -20,6 +20,8 @@ from absl import flags
 from data_prep import command_line
 from data_prep.command_line import UserError
 from data_prep.schema import load_manifest
+from train.run_lock import require_folder
+from train.search.options import SearchOptions
 from train.search.settings import load_settings
 from train.search.space import list_spaces
 from train.training_flags import define_training_flags, given_training_flags
@@ -64,12 +66,8 @@ def main(argv: list[str]) -> int:
         raise UserError("--trials and --minutes: set one of them")
     manifest = load_manifest(Path(values.data_dir))
     settings = load_settings(values.space, given_training_flags(values), manifest)
-    command_line.import_tensorflow()
-    from train.search.report import describe_search, print_report, write_report
-    from train.search.search import SearchOptions, search
-    from train.search.study import storage_errors_named
-
     logdir = Path(values.logdir)
+    require_folder(logdir)
     options = SearchOptions(
         data_dir=Path(values.data_dir),
         logdir=logdir,
@@ -79,6 +77,11 @@ def main(argv: list[str]) -> int:
         minutes=values.minutes,
         keep=values.keep,
     )
+    command_line.import_tensorflow()
+    from train.search.report import describe_search, print_report, write_report
+    from train.search.search import search
+    from train.search.study import storage_errors_named
+
     with storage_errors_named(values.storage, logdir):
         result = search(settings, options, manifest)
         report = describe_search(result, settings, options)

@@ -14,6 +14,7 @@ where it was not.
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 from dataclasses import asdict
@@ -69,6 +70,10 @@ def main(argv: list[str]) -> int:
     load_run(logdir)
     if not examples.exists():
         raise UserError(f"--examples={examples}: no such file or folder; name the new images")
+    if examples.is_dir() and not any(examples.iterdir()):
+        raise UserError(f"--examples={examples}: an empty folder; name the new images")
+    if math.isnan(values.learning_rate):  # absl lets it pass as within any range.
+        raise UserError("--learning_rate=nan: expected a number from 1e-09 to 1")
     command_line.import_tensorflow()
     from train.updating.updating import UpdateOptions, update
 

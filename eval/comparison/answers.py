@@ -11,8 +11,9 @@ from data_prep.schema import Manifest
 from eval.comparison.entries import Entry
 from eval.evaluation import Evaluation, evaluate
 from input_pipeline.datasets import make_eval_dataset
-from input_pipeline.records import count_examples, damage_named
+from input_pipeline.records import damage_named
 from input_pipeline.shifts import count_copies
+from input_pipeline.splits import count_examples
 from model_definition.checkpoints import choose_checkpoint
 from model_definition.ensemble import Member
 

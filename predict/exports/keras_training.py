@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from data_prep.command_line import UserError, log
 from data_prep.schema import load_manifest
-from input_pipeline.records import count_examples, resolve_splits
+from input_pipeline.splits import count_examples, resolve_splits
 from input_pipeline.subsets import parse_fold
 from model_definition.checkpoints import CHECKPOINT_NAME, checkpoint_step
 from model_definition.keras_model import keras, name_variables

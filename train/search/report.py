@@ -17,9 +17,10 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from model_definition.run_dir import write_atomically
+from train.search.options import SearchOptions
 from train.search.pictures import make_evaluator, write_pictures
 from train.search.progress import tell_time
-from train.search.search import SearchOptions, SearchResult
+from train.search.search import SearchResult
 from train.search.settings import Settings
 from train.search.space import Dimension
 from train.search.trials import Outcome, folder_of, list_ended, rank
@@ -45,6 +46,7 @@ class Report:
       noise: by how much two trials' accuracies may differ by chance.
       num_validated: how many images each was validated on.
       recipe: the path of the best one's recipe; None where no trial was finished.
+      train_limit: on how many images that trains, if not on all.
       asked: how many trials there shall be; None where the time decides.
       stopped_by_signal: whether the search is to be taken up again.
     """
@@ -57,6 +59,7 @@ class Report:
     noise: float
     num_validated: int
     recipe: Path | None
+    train_limit: int | None
     asked: int | None
     stopped_by_signal: bool
 
@@ -102,10 +105,13 @@ def describe_search(result: SearchResult, settings: Settings, options: SearchOpt
         dimensions=tuple(one.name for one in sorted(settings.dimensions, key=_line_of)),
         outcomes=tuple(result.outcomes),
         best=tuple(best),
-        importances=_importances(_plain_study(result.study, with_pruned=True), len(best)),
+        importances=_importances(
+            _plain_study(result.study, options.logdir, with_pruned=True), len(best)
+        ),
         noise=1.96 * math.sqrt(2 * accuracy * (1 - accuracy) / num_validated),
         num_validated=num_validated,
         recipe=options.logdir / RECIPE_NAME if best else None,
+        train_limit=settings.flags(best[0].drawn).get("train_limit") if best else None,
         asked=options.trials,
         stopped_by_signal=result.stopped_by_signal,
     )
@@ -115,14 +121,15 @@ def _line_of(dimension: Dimension) -> int:
     return dimension.places[0].line
 
 
-def _plain_study(study: Study, *, with_pruned: bool) -> Study:
+def _plain_study(study: Study, logdir: Path, *, with_pruned: bool) -> Study:
     """Copies the trials that have ended, so that their numbers are their places.
 
     Args:
       study: the study.
+      logdir: the search's folder, after which the copy is named.
       with_pruned: whether those that were pruned count as finished, with what they had reached.
     """
-    plain = optuna.create_study(study_name=study.study_name, direction="maximize")
+    plain = optuna.create_study(study_name=logdir.absolute().name, direction="maximize")
     for trial in list_ended(study).values():
         if with_pruned and trial.state == TrialState.PRUNED:
             trial = optuna.trial.create_trial(
@@ -160,8 +167,8 @@ def write_report(report: Report, result: SearchResult, settings: Settings, logdi
     if report.best:
         write_atomically(logdir / RECIPE_NAME, _to_recipe(report, settings))
         write_pictures(
-            _plain_study(result.study, with_pruned=False),
-            _plain_study(result.study, with_pruned=True) if report.importances else None,
+            _plain_study(result.study, logdir, with_pruned=False),
+            _plain_study(result.study, logdir, with_pruned=True) if report.importances else None,
             logdir,
         )
 
@@ -184,6 +191,8 @@ def _to_recipe(report: Report, settings: Settings) -> str:
         f"{report.num_validated:,} validation images.",
         f"# Trial {best.place} of a search of {settings.space_path.name}.",
     ]
+    if report.train_limit is not None:
+        lines.append("# To train on all images, remove the line of --train_limit.")
     for name, value in settings.flags(best.drawn).items():
         if name == "model" and Path(value).is_file():
             value = Path(value).absolute()
@@ -203,7 +212,8 @@ def print_report(report: Report) -> None:
         counts[outcome.state] += 1
     told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     seconds = sum(outcome.seconds for outcome in report.outcomes)
-    of = f" of {report.asked}" if report.asked is not None else ""
+    is_within = report.asked is not None and len(report.outcomes) <= report.asked
+    of = f" of {report.asked}" if is_within else ""
     print(f"trials: {len(report.outcomes)}{of}, {told or 'none has ended'}; {tell_time(seconds)}")
     if report.best:
         print()
@@ -223,6 +233,11 @@ def print_report(report: Report) -> None:
         recipe, logdir = shlex.quote(str(report.recipe)), shlex.quote(str(report.logdir))
         print("\nnext:")
         print(f"  python train/train_lenet.py --recipe={recipe} --logdir=runs/best")
+        if report.train_limit is not None:
+            print(
+                f"    # on {report.train_limit:,} images, as the trials; on all without the "
+                "recipe's line of --train_limit"
+            )
         print(f"  tensorboard --logdir {logdir}")
 
 

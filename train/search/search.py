@@ -6,12 +6,10 @@ import contextlib
 import io
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from data_prep.command_line import UserError
 from data_prep.schema import Manifest
 from model_definition.checkpoints import list_checkpoints
 from model_definition.run_dir import EXPORT_NAME, LITERT_NAME
@@ -20,7 +18,8 @@ from train.loop import train
 from train.plan import make_plan
 from train.run_lock import FolderInUse
 from train.search.hparams import write_experiment, write_session
-from train.search.keep import remove_checkpoints
+from train.search.keep import Keeper
+from train.search.options import SearchOptions
 from train.search.progress import Progress, typical_seconds
 from train.search.settings import Settings
 from train.search.study import (
@@ -41,36 +40,6 @@ from train.search.trials import (
 )
 
 _LOOK_SECONDS = 1.0  # between two looks at what other processes do
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """How a search is done, besides what is searched.
-
-    Attributes:
-      data_dir: the dataset folder.
-      logdir: the search's folder.
-      storage: an Optuna storage URL; None for SQLite in the folder.
-      seed: of the draws.
-      trials: how many trials there shall be in the study; None where the time decides.
-      minutes: how long this process searches; None where the number of trials decides.
-      keep: how many of the best trials keep their checkpoints.
-    """
-
-    data_dir: Path
-    logdir: Path
-    storage: str | None
-    seed: int
-    trials: int | None
-    minutes: float | None
-    keep: int
-
-    def __post_init__(self) -> None:
-        """Checks the ranges."""
-        for name in ("trials", "minutes", "keep"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < 1_000_000:
-                raise UserError(f"--{name}={value}: expected a number above 0 and below 1000000")
 
 
 @dataclass(frozen=True)
@@ -102,7 +71,7 @@ def search(settings: Settings, options: SearchOptions, manifest: Manifest) -> Se
       What came of it.
 
     Raises:
-      UserError: there is no validation, the folder holds something else, or a trial met with
+      UserError: the folder holds something else, or a trial met with
         something that has nothing to do with its flags, such as a full disk.
     """
     num_validated = _count_validated(settings, options, manifest)
@@ -117,28 +86,22 @@ def search(settings: Settings, options: SearchOptions, manifest: Manifest) -> Se
     progress = Progress(options.trials)
     signals = StopOnSignalHook(progress.say)
     with contextlib.closing(progress), signals.listening():
-        _Search(settings, options, manifest, study, progress, signals).go_on()
+        keeper = Keeper(options.logdir, options.keep, progress.say)
+        has_trained = _Search(settings, options, manifest, study, progress, signals, keeper).go_on()
         outcomes = list_outcomes(study, settings)
-        remove_checkpoints(options.logdir, outcomes, options.keep)
+        if has_trained:  # A call that only reports removes nothing.
+            keeper.remove_others(outcomes)
         _export_best(settings, options, outcomes, progress, signals)
     return SearchResult(study, outcomes, num_validated, signals.stopped)
 
 
 def _count_validated(settings: Settings, options: SearchOptions, manifest: Manifest) -> int:
-    """Returns on how many images trials are judged; refuses a search in which some have none."""
+    """Returns on how many images trials are judged."""
     counts = []
-    searched = [one.values for one in settings.dimensions if one.name == "train_splits"]
-    for splits in searched[0] if searched else [None]:
-        config = settings.config({"train_splits": splits} if splits else {})
+    for config in settings.split_configs():
         with contextlib.redirect_stderr(io.StringIO()):  # What it says of this one is no matter.
             plan = make_plan(config, options.data_dir, manifest)
-        if plan.validation is None:
-            raise UserError(
-                f"--train_splits={config.train_splits} --validate_on={config.validate_on}: trials "
-                "are judged on images that are not trained on, and there are none; leave "
-                "--train_splits out, convert the dataset with a validation split, or hold out a "
-                "fold with --validate_on=1/10"
-            )
+        assert plan.validation is not None, "refused by `load_settings`"
         counts.append(plan.validation.num_examples)
     return min(counts)
 
@@ -153,12 +116,17 @@ class _Search:
     study: Study
     progress: Progress
     signals: StopOnSignalHook
+    keeper: Keeper
     _begun: float = field(default_factory=lambda: time.monotonic())
     _ended: int = 0  # trials of this process
     _waits: bool = False  # for other processes
 
-    def go_on(self) -> None:
-        """Runs trials until there is nothing left to do, or a signal comes."""
+    def go_on(self) -> bool:
+        """Runs trials until there is nothing left to do, or a signal comes.
+
+        Returns:
+          Whether there were any.
+        """
         job = TrialJob(
             self.settings,
             self.options.data_dir,
@@ -182,6 +150,7 @@ class _Search:
             else:
                 break
         queue_interrupted_trials(self.study)  # So that others can go on with it at once.
+        return self._ended > 0
 
     def _may_begin(self, outcomes: list[Outcome], is_queued: bool, open_trials: int) -> bool:
         if self.options.trials is not None:
@@ -224,8 +193,8 @@ class _Search:
         outcomes = list_outcomes(study, self.settings)
         outcome = next(one for one in outcomes if one.place == place)
         write_session(self.options.logdir, outcome)
-        remove_checkpoints(self.options.logdir, outcomes, self.options.keep)
         self.progress.show_end(outcome, outcomes, self._seconds_left(outcomes))
+        self.keeper.remove_others(outcomes, ended=place)
 
     def _wait(self, open_trials: int) -> None:
         if not self._waits:

@@ -16,7 +16,7 @@ from data_prep.command_line import UserError
 from data_prep.schema import Manifest
 from model_definition.architecture import ArchitectureError, load_architecture, parse_model_set
 from model_definition.mistakes import Mistake, TextError, did_you_mean, or_list
-from train.config import TrainConfig, make_config, training_flags, unused_flags
+from train.config import TrainConfig, make_config, missing_validation, training_flags, unused_flags
 from train.search.space import MODEL_PREFIX, Dimension, load_space
 
 # What decides whether others count, so that it is drawn before them.
@@ -84,6 +84,14 @@ class Settings:
         """
         return make_config(self.flags(drawn))
 
+    def split_configs(self) -> list[TrainConfig]:
+        """Returns a configuration for each of the --train_splits that trials train on."""
+        searched = [one.values for one in self.dimensions if one.name == "train_splits"]
+        return [
+            self.config({"train_splits": splits} if splits else {})
+            for splits in (searched[0] if searched else [None])
+        ]
+
     def default(self, dimension: Dimension, drawn: Mapping[str, Any]) -> Any:
         """Returns what a dimension is where nothing is searched, or None if that is not in range.
 
@@ -112,7 +120,8 @@ def load_settings(space: str, given: Mapping[str, Any], manifest: Manifest) -> S
 
     Raises:
       TextError: the space has mistakes; names all of them by line.
-      UserError: a given flag is wrong or has no effect, or there is no such space.
+      UserError: a given flag is wrong or has no effect, there is no such space, or trials have no
+        images to be judged on.
     """
     make_config(given)
     path, text, dimensions = load_space(space)
@@ -127,7 +136,19 @@ def load_settings(space: str, given: Mapping[str, Any], manifest: Manifest) -> S
     for name in given:
         if all(name in case for case in unused):
             raise UserError(f"--{name} belongs to {unused[0][name]}; leave it out")
+    _require_validation(settings, manifest)
     return settings
+
+
+def _require_validation(settings: Settings, manifest: Manifest) -> None:
+    for config in settings.split_configs():
+        if missing_validation(config, manifest):
+            raise UserError(
+                f"--train_splits={config.train_splits} --validate_on={config.validate_on}: trials "
+                "are judged on images that are not trained on, and there are none; leave "
+                "--train_splits out, convert the dataset with a validation split, or hold out a "
+                "fold with --validate_on=1/10"
+            )
 
 
 def _model_of(flags: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,18 @@ from train.search.settings import Settings
 from train.search.trials import is_dropped, is_interrupted, kills_of, place_of
 
 DATABASE_NAME = "study.db"
+STUDY_NAME = "search"  # in a folder's own database, which stays right where the folder is renamed
 HEARTBEAT_SECONDS = 10  # between two signs of life of a trial
 GRACE_SECONDS = 60  # without one, after which its process counts as killed
 
 _LOCK_SECONDS = 60  # to wait for another process that writes into SQLite's file
 _ASKED = "asked"  # the attribute of the study that holds what it was begun with
+# What pip calls the drivers of databases that it has under another name than Python.
+_PACKAGES = {
+    "psycopg": "psycopg[binary]",
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+}
 
 
 @contextmanager
@@ -55,6 +62,12 @@ def storage_errors_named(storage: str | None, logdir: Path) -> Iterator[None]:
         optuna.exceptions.StorageInternalError,
         ImportError,
     ) as error:
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            module = error.__cause__.name or ""
+            raise UserError(
+                f"{where}: this kind of database needs a driver that is not installed, the module "
+                f"{module}; pip install '{_PACKAGES.get(module, module)}' adds it"
+            ) from error
         reason = " ".join(str(error.__cause__ or error).split("\n")[0].split())
         raise UserError(
             f"{where}: this database cannot be used ({reason}); name another with --storage, such "
@@ -69,11 +82,11 @@ def storage_errors_named(storage: str | None, logdir: Path) -> Iterator[None]:
 def open_study(
     settings: Settings, *, logdir: Path, storage: str | None, seed: int, manifest: Manifest
 ) -> Study:
-    """Begins a study, or takes up the one of this folder's name.
+    """Begins a study, or takes up the one of this folder; a refusal changes nothing.
 
     Args:
       settings: what to search.
-      logdir: the search's folder; its name is the study's.
+      logdir: the search's folder; in a database that is given, its name is the study's.
       storage: an Optuna storage URL; None for SQLite in the folder.
       seed: of the draws.
       manifest: of the dataset.
@@ -87,18 +100,27 @@ def open_study(
     for name, what in ((MANIFEST_NAME, "a dataset"), (run_dir.RUN_NAME, "a run")):
         if (logdir / name).exists():
             raise UserError(f"{logdir}: the folder of {what}; name another folder with --logdir")
-    logdir.mkdir(parents=True, exist_ok=True)
+    # Looked for before the study is: another process may begin one in between.
+    has_trials = any(logdir.glob("trial-*"))
+    if has_trials and storage is None and not (logdir / DATABASE_NAME).exists():
+        raise UserError(
+            f"{logdir}: holds the trials of a search, but no {DATABASE_NAME}, which keeps what "
+            "came of them; restore it, give the --storage that they were made with, or name "
+            "another --logdir"
+        )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    url = storage or f"sqlite:///{(logdir / DATABASE_NAME).absolute()}"
-    is_sqlite = url.startswith("sqlite")
+    database = _open_database(logdir, storage)
+    begun = [one.study_name for one in database.get_all_studies() if _ASKED in one.user_attrs]
+    name = _name_study(begun, logdir, storage)
+    if has_trials and name not in begun:
+        raise UserError(
+            f"{logdir}: holds trials of another study than those in its database; give the "
+            "--storage that they were made with, or name another --logdir"
+        )
+    logdir.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
-        study_name=logdir.absolute().name,
-        storage=optuna.storages.RDBStorage(
-            url,
-            engine_kwargs={"connect_args": {"timeout": _LOCK_SECONDS}} if is_sqlite else None,
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-        ),
+        study_name=name,
+        storage=database,
         sampler=PlacedSampler(settings, seed),
         pruner=MedianPruner(),
         direction="maximize",
@@ -106,11 +128,6 @@ def open_study(
     )
     asked = _describe(settings, manifest)
     if _ASKED not in study.user_attrs:
-        if any(logdir.glob("trial-*")):
-            raise UserError(
-                f"{logdir}: holds trials of another study than the one in its database; name "
-                "another --logdir"
-            )
         study.set_user_attr(_ASKED, asked)
     changed = _list_changes(study.user_attrs[_ASKED], asked)
     if changed:
@@ -119,6 +136,38 @@ def open_study(
             "space and flags to go on with it, or name another --logdir"
         )
     return study
+
+
+def _open_database(logdir: Path, storage: str | None) -> optuna.storages.RDBStorage:
+    """Opens the database that is given, or SQLite's file in the folder; either is made if need be.
+
+    A folder is made only for its own file, so that a database that is down leaves none behind.
+    """
+    url = storage
+    if url is None:
+        logdir.mkdir(parents=True, exist_ok=True)
+        path = str((logdir / DATABASE_NAME).absolute())
+        # Quoted as a URL: a question mark of the path would begin its options.
+        url = sqlalchemy.engine.URL.create("sqlite", database=path).render_as_string()
+    is_sqlite = url.startswith("sqlite")
+    return optuna.storages.RDBStorage(
+        url,
+        engine_kwargs={"connect_args": {"timeout": _LOCK_SECONDS}} if is_sqlite else None,
+        heartbeat_interval=HEARTBEAT_SECONDS,
+        grace_period=GRACE_SECONDS,
+    )
+
+
+def _name_study(begun: Sequence[str], logdir: Path, storage: str | None) -> str:
+    """Returns the name of a folder's study, which may be among those that were begun."""
+    folder_name = logdir.absolute().name
+    if storage is not None:
+        return folder_name
+    # Until it had a fixed name, it had that of the folder as it was called then.
+    for name in (STUDY_NAME, folder_name):
+        if name in begun:
+            return name
+    return begun[0] if len(begun) == 1 else STUDY_NAME
 
 
 def _describe(settings: Settings, manifest: Manifest) -> dict[str, Any]:
