@@ -7,12 +7,13 @@ as its own documentation says is fast. Nothing is opened before the clock starts
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ BATCH = 256
 _TAR_SHARDS = 4
 
 
-def read_ours(data_dir: Path, _: Path, cache_mb: int = 1024) -> Iterator[int]:
+def read_ours(data_dir: Path, _: Path, cache_mb: int = 1024) -> Generator[int, None, None]:
     """This project, in a graph and a session as training has them; checks every CRC32C."""
     import tensorflow as tf
 
@@ -46,14 +47,14 @@ def read_ours(data_dir: Path, _: Path, cache_mb: int = 1024) -> Iterator[int]:
             yield BATCH
 
 
-def read_ours_streamed(data_dir: Path, folder: Path) -> Iterator[int]:
+def read_ours_streamed(data_dir: Path, folder: Path) -> Generator[int, None, None]:
     """The same where only a third of the images may be in memory."""
     manifest = load_manifest(data_dir)
     size = manifest.splits["train"].num_examples * np.prod(manifest.image_shape)
     return read_ours(data_dir, folder, cache_mb=max(1, int(size / 3e6)))
 
 
-def read_example_loop(data_dir: Path, _: Path) -> Iterator[int]:
+def read_example_loop(data_dir: Path, _: Path) -> Generator[int, None, None]:
     """TensorFlow's TFRecord tutorial: a loop over records that parses each `tf.train.Example`."""
     import tensorflow as tf
 
@@ -72,7 +73,7 @@ def read_example_loop(data_dir: Path, _: Path) -> Iterator[int]:
                 images, labels = [], []
 
 
-def read_parse_single(data_dir: Path, _: Path) -> Iterator[int]:
+def read_parse_single(data_dir: Path, _: Path) -> Generator[int, None, None]:
     """TensorFlow's TFRecord tutorial: `parse_single_example` in a map."""
     import tensorflow as tf
 
@@ -93,7 +94,7 @@ def read_parse_single(data_dir: Path, _: Path) -> Iterator[int]:
     return _count(dataset.shuffle(n).batch(BATCH).prefetch(tf.data.AUTOTUNE))
 
 
-def read_tfds(_: Path, folder: Path) -> Iterator[int]:
+def read_tfds(_: Path, folder: Path) -> Generator[int, None, None]:
     """TensorFlow Datasets: the pipeline of its guide on MNIST, from what TFDS itself prepared."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
@@ -115,7 +116,7 @@ def read_tfds(_: Path, folder: Path) -> Iterator[int]:
     return _count(dataset.prefetch(tf.data.AUTOTUNE))
 
 
-def read_tfrecord(data_dir: Path, _: Path) -> Iterator[int]:
+def read_tfrecord(data_dir: Path, _: Path) -> Generator[int, None, None]:
     """The package tfrecord in a torch DataLoader; it checks no CRC."""
     import torch
     from tfrecord.torch.dataset import TFRecordDataset
@@ -134,7 +135,7 @@ def read_tfrecord(data_dir: Path, _: Path) -> Iterator[int]:
     return _count(torch.utils.data.DataLoader(torch.utils.data.ChainDataset(parts), BATCH))
 
 
-def read_array_record(_: Path, folder: Path) -> Iterator[int]:
+def read_array_record(_: Path, folder: Path) -> Generator[int, None, None]:
     """ArrayRecord's data source for random access, asked for a whole batch at a time."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
@@ -147,7 +148,7 @@ def read_array_record(_: Path, folder: Path) -> Iterator[int]:
                 yield len(rows[:, 1:].astype(np.float32) / 255)
 
 
-def read_webdataset(_: Path, folder: Path) -> Iterator[int]:
+def read_webdataset(_: Path, folder: Path) -> Generator[int, None, None]:
     """WebDataset: tar files, shuffled by shard and in a buffer, batched by its own loader."""
     import webdataset
 
@@ -160,7 +161,7 @@ def read_webdataset(_: Path, folder: Path) -> Iterator[int]:
     return _count(dataset.to_tuple("bin", "cls").map(decode).batched(BATCH, partial=False))
 
 
-def read_torch(_: Path, folder: Path) -> Iterator[int]:
+def read_torch(_: Path, folder: Path) -> Generator[int, None, None]:
     """PyTorch: a dataset that gives an image at a time, in a plain DataLoader that shuffles."""
     import torch
 
@@ -179,7 +180,7 @@ def read_torch(_: Path, folder: Path) -> Iterator[int]:
     return _count(torch.utils.data.DataLoader(Images(), batch_size=BATCH, shuffle=True))
 
 
-def read_torch_batched(_: Path, folder: Path) -> Iterator[int]:
+def read_torch_batched(_: Path, folder: Path) -> Generator[int, None, None]:
     """PyTorch: tensors in memory, a batch of indices at a time."""
     import torch
 
@@ -206,7 +207,7 @@ def read_torch_batched(_: Path, folder: Path) -> Iterator[int]:
 
 
 # What each way is called, how it reads, and the module that it needs beyond requirements.txt.
-WAYS: dict[str, tuple[Callable[[Path, Path], Iterator[int]], str | None]] = {
+WAYS: dict[str, tuple[Callable[[Path, Path], Generator[int, None, None]], str | None]] = {
     "ours": (read_ours, None),
     "ours streamed": (read_ours_streamed, None),
     "tf.train.Example loop": (read_example_loop, None),
@@ -281,7 +282,7 @@ def _describe(data_dir: Path) -> tuple[list[str], int, tuple[int, int, int]]:
     return paths, split.num_examples, manifest.image_shape
 
 
-def _count(batches: Any) -> Iterator[int]:
+def _count(batches: Any) -> Generator[int, None, None]:
     """Goes through an epoch's batches again and again; yields how many images each has."""
     while True:
         for images, _ in batches:
@@ -306,14 +307,15 @@ def read(way: str, data_dir: Path, folder: Path, later: int) -> dict[str, float]
     n = load_manifest(data_dir).splits["train"].num_examples // BATCH * BATCH
     speeds = {}
     start = time.perf_counter()
-    batches = batches_of(data_dir, folder)
-    for name, epochs in {"first": 1, "later": later}.items():
-        got = 0
-        while got < epochs * n:
-            got += next(batches)
-        now = time.perf_counter()
-        speeds[name] = got / (now - start)
-        start = now
+    # Closed here, for a session that Python closes at its own end waits for ever.
+    with contextlib.closing(batches_of(data_dir, folder)) as batches:
+        for name, epochs in {"first": 1, "later": later}.items():
+            got = 0
+            while got < epochs * n:
+                got += next(batches)
+            now = time.perf_counter()
+            speeds[name] = got / (now - start)
+            start = now
     return speeds
 
 

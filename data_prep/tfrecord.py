@@ -16,14 +16,16 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import google_crc32c
-import numpy as np
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _LENGTH = struct.Struct("<QI")
 _CHECKSUM = struct.Struct("<I")
-_Crc = TypeVar("_Crc", int, np.ndarray)
+_Crc = TypeVar("_Crc", int, "np.ndarray")
 MAX_RECORD_BYTES = 1 << 30  # beyond this a length is damage, not data
 
 

@@ -20,6 +20,10 @@ from model_definition.fourier_conv import saves_work
 from model_definition.initializers import auto_scale
 from model_definition.layer_kinds import ACTIVATIONS
 
+# With oneDNN's kernels TensorFlow 2.21 fuses some layers wrongly: a residual network then answers
+# something else. Sessions without a configuration of their own take this one.
+tf.config.optimizer.set_experimental_options({"remapping": False})
+
 
 def build_network(
     architecture: Architecture,

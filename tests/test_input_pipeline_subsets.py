@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from data_prep.command_line import UserError
-from input_pipeline.subsets import Fold, choose_fold, choose_stratified, parse_fold
+from input_pipeline.folds import Fold, parse_fold
+from input_pipeline.subsets import choose_fold, choose_stratified
 
 
 @pytest.mark.parametrize("counts", [(100, 1, 0, 33), (7,), (5, 5, 5)])

@@ -43,3 +43,10 @@ def test_bfloat16_asks_for_onednns_rewrite():
     )
     assert on == RewriterConfig.ON
     assert off == RewriterConfig.DEFAULT
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float32"])
+def test_layers_are_not_fused(name):
+    # With oneDNN some are fused wrongly; test_model_definition_model_fn.py has such a network.
+    rewrites = session_config(name).graph_options.rewrite_options
+    assert rewrites.remapping == RewriterConfig.OFF

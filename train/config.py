@@ -6,16 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from types import UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from data_prep.command_line import UserError
 from data_prep.schema import Manifest
 from input_pipeline.augmentation import Augmentation
+from input_pipeline.folds import Fold, parse_fold
 from input_pipeline.splits import resolve_splits
 from model_definition.architecture import parse_model_set
-
-if TYPE_CHECKING:
-    from input_pipeline.subsets import Fold
 
 OPTIMIZERS = ("adam", "momentum", "sgd", "rmsprop")
 SCHEDULES = ("one_cycle", "cosine", "exponential", "constant")
@@ -87,8 +85,6 @@ class TrainConfig:
     @property
     def fold(self) -> Fold | None:
         """The fold of the training images to validate on; None where it is no fold."""
-        from input_pipeline.subsets import parse_fold  # It imports NumPy, which no --help needs.
-
         return parse_fold(self.validate_on)
 
     def total_steps(self, num_examples: int) -> int:

@@ -23,7 +23,7 @@ from typing import Any
 
 from data_prep.command_line import UserError
 from data_prep.schema import MANIFEST_NAME
-from input_pipeline.subsets import parse_fold
+from input_pipeline.folds import parse_fold
 from model_definition import run_dir
 from model_definition.run_dir import write_atomically
 from train.config import TrainConfig, changed_flags

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from data_prep.command_line import log
 from data_prep.schema import Manifest, load_manifest
+from input_pipeline.folds import parse_fold
 from input_pipeline.splits import count_examples, resolve_splits
-from input_pipeline.subsets import parse_fold
 from model_definition.architecture import parse_architecture
 from model_definition.checkpoints import choose_checkpoint
 from model_definition.run_dir import write_atomically

@@ -31,8 +31,8 @@ from absl import flags
 from data_prep import command_line
 from data_prep.command_line import UserError, log
 from data_prep.schema import load_manifest
+from input_pipeline.folds import parse_fold
 from input_pipeline.splits import resolve_splits
-from input_pipeline.subsets import parse_fold
 from model_definition import run_dir
 from model_definition.ensemble import is_ensemble, list_members, member_name, write_ensemble
 from model_definition.run_dir import HISTORY_NAME

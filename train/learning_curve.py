@@ -22,8 +22,8 @@ from absl import flags
 from data_prep import command_line
 from data_prep.command_line import UserError
 from data_prep.schema import Manifest, load_manifest
+from input_pipeline.folds import parse_fold
 from input_pipeline.splits import count_examples, resolve_splits
-from input_pipeline.subsets import parse_fold
 from model_definition.architecture import load_architecture
 from train.config import TrainConfig
 from train.curve import (

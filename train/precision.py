@@ -52,7 +52,8 @@ def session_config(precision: str) -> tf.compat.v1.ConfigProto:
         of the graph multiplies in bfloat16.
     """
     config = tf.compat.v1.ConfigProto()
+    rewrites = config.graph_options.rewrite_options
+    rewrites.remapping = rewriter_config_pb2.RewriterConfig.OFF  # model_definition.network says why
     if precision == "bfloat16":
-        rewrites = config.graph_options.rewrite_options
         rewrites.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
     return config

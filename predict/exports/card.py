@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Sequence
 
 from data_prep.command_line import UserError
+from input_pipeline.folds import parse_fold
 from input_pipeline.shifts import count_copies
-from input_pipeline.subsets import parse_fold
 from model_definition.architecture import parse_run_architecture
 from model_definition.checkpoints import checkpoint_step
 from model_definition.run_dir import HISTORY_NAME, Run

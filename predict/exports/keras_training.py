@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from data_prep.command_line import UserError, log
 from data_prep.schema import load_manifest
+from input_pipeline.folds import parse_fold
 from input_pipeline.splits import count_examples, resolve_splits
-from input_pipeline.subsets import parse_fold
 from model_definition.checkpoints import CHECKPOINT_NAME, checkpoint_step
 from model_definition.keras_model import keras, name_variables
 from model_definition.run_dir import Run
