@@ -51,7 +51,9 @@ def list_recipes() -> dict[str, str]:
 
 def describe_recipes() -> str:
     """Returns a line for each recipe that comes with the project: its name and what it is."""
-    return "\n".join(f"{name:<12}  {what}" for name, what in list_recipes().items())
+    recipes = list_recipes()
+    width = max(map(len, recipes))
+    return "\n".join(f"{name:<{width}}  {what}" for name, what in recipes.items())
 
 
 def load_recipe(recipe: str, known: flags.FlagValues) -> Recipe:
