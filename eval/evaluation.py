@@ -182,7 +182,6 @@ class _Batch:
     member_probabilities: np.ndarray
 
 
-@tf.autograph.experimental.do_not_convert
 def _stream(
     members: Sequence[Member],
     receive: Callable[[_Batch], None],

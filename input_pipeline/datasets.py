@@ -28,6 +28,7 @@ _ENDLESS = np.iinfo(np.int64).max
 DEFAULT_CACHE_MB = 1024
 
 
+@tf.autograph.experimental.do_not_convert  # Nothing here has Python's control flow to convert.
 def make_train_dataset(
     data_dir: Path,
     manifest: Manifest,
@@ -87,7 +88,6 @@ def make_train_dataset(
         examples = _stream_steps(reader, stride, window, seed, start_step)
 
     # One function from what is in memory to a batch: each more costs every batch a hand-over.
-    @tf.autograph.experimental.do_not_convert
     def make_batch(
         step: tf.Tensor, examples: tuple[tf.Tensor, tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -111,6 +111,7 @@ def make_train_dataset(
     return batches.prefetch(4)
 
 
+@tf.autograph.experimental.do_not_convert
 def make_eval_dataset(
     data_dir: Path,
     manifest: Manifest,
@@ -137,7 +138,6 @@ def make_eval_dataset(
     """
     reader = ExampleReader(data_dir, manifest, splits, kept)
 
-    @tf.autograph.experimental.do_not_convert
     def finish(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return normalize(images), labels
 
@@ -145,6 +145,7 @@ def make_eval_dataset(
     return batches.map(finish, num_parallel_calls=2).prefetch(2)
 
 
+@tf.autograph.experimental.do_not_convert
 def load_labels(data_dir: Path, manifest: Manifest, splits: Sequence[str]) -> np.ndarray:
     """Reads all labels of the splits, int64 [n], in the order of the records.
 
@@ -182,13 +183,11 @@ def _stream_steps(
     first_epoch, consumed = divmod(start_step * stride, n)
     windows_an_epoch = -(-n // window)
 
-    @tf.autograph.experimental.do_not_convert
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order = _shuffle(tf.range(shards, dtype=tf.int64), shards, seed, epoch)
         order = tf.data.Dataset.from_tensor_slices(order)
         return reader.read_blocks(order).rebatch(window).enumerate(epoch * windows_an_epoch)
 
-    @tf.autograph.experimental.do_not_convert
     def shuffle(index: tf.Tensor, examples: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         images, labels = examples
         size = tf.shape(labels, tf.int64)[0]

@@ -39,6 +39,7 @@ class Part:
     photos: bool = False
 
 
+@tf.autograph.experimental.do_not_convert
 def make_mixed_dataset(
     parts: Sequence[Part], *, batch_size: int, start_step: int = 0
 ) -> tf.data.Dataset:

@@ -72,10 +72,8 @@ class ExampleReader:
     def read_whole(self) -> tf.data.Dataset:
         """Returns one element: all images, uint8 [n, height, width, channels], and labels."""
         if not self._rows_fit:
-            shards = tf.data.Dataset.range(self.num_shards)
-            return self.read_blocks(shards).rebatch(self.num_examples)
+            return self.read_blocks().rebatch(self.num_examples)
 
-        @tf.autograph.experimental.do_not_convert
         def read(_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return self._shaped(*tf.numpy_function(self._load_whole, [], [tf.uint8, tf.int64]))
 
@@ -92,7 +90,6 @@ class ExampleReader:
         return (self._blocks_of_rows if self._rows_fit else self._blocks_of_records)(shard_order)
 
     def _blocks_of_rows(self, shard_order: tf.data.Dataset) -> tf.data.Dataset:
-        @tf.autograph.experimental.do_not_convert
         def list_blocks(shard: tf.Tensor) -> tf.data.Dataset:
             firsts = tf.data.Dataset.range(0, tf.gather(self._counts, shard), self._block)
             return tf.data.Dataset.zip((tf.data.Dataset.from_tensors(shard).repeat(), firsts))
@@ -103,7 +100,6 @@ class ExampleReader:
             images[:] = pixels
             return images.reshape(-1, *self._manifest.image_shape), labels.astype(np.int64)
 
-        @tf.autograph.experimental.do_not_convert
         def read_block(shard: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return self._shaped(*tf.numpy_function(read, [shard, first], [tf.uint8, tf.int64]))
 

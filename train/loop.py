@@ -219,7 +219,6 @@ class _Job:
     on_score: Callable[[Score], None] | None
 
 
-@tf.autograph.experimental.do_not_convert
 def _build_graph(job: _Job) -> _TrainGraph:
     """Adds input, model and optimiser to the current graph."""
     config, plan = job.config, job.plan

@@ -176,7 +176,6 @@ class _Scoring:
     values: dict[str, tf.Tensor]
 
 
-@tf.autograph.experimental.do_not_convert
 def _build_scoring(
     data_dir: Path,
     manifest: Manifest,
