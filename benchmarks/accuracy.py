@@ -18,13 +18,8 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 
 from absl import flags
 
-from benchmarks.recipe_runs import (
-    ROOT,
-    format_accuracy,
-    load_results,
-    train_and_evaluate,
-    write_results,
-)
+from benchmarks.comparing import ROOT, write_json
+from benchmarks.recipe_runs import complete_runs, format_accuracy, load_results
 from data_prep import command_line
 from data_prep.command_line import UserError
 
@@ -75,17 +70,15 @@ def main(argv: list[str]) -> None:
     path = Path(values.results)
     results = load_results(path)
     for recipe in values.recipes:
-        runs = results.setdefault(recipe, {})
-        for seed in range(min(values.seeds, CLAIMS[recipe].seeds)):
-            if str(seed) not in runs:
-                runs[str(seed)] = train_and_evaluate(
-                    recipe,
-                    *_ALL_IMAGES,
-                    seed=seed,
-                    data_dir=Path(values.data_dir),
-                    logdir=Path(values.logdir) / f"{recipe}-{seed}",
-                )
-                write_results(path, results)
+        complete_runs(
+            results.setdefault(recipe, {}),
+            recipe,
+            *_ALL_IMAGES,
+            seeds=min(values.seeds, CLAIMS[recipe].seeds),
+            data_dir=Path(values.data_dir),
+            logdir=Path(values.logdir),
+            save=lambda: write_json(path, results),
+        )
     print(format_table({recipe: results[recipe] for recipe in values.recipes}))
 
 

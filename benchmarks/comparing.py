@@ -1,4 +1,4 @@
-"""What the benchmarks against peers share: figures of repeated runs, their table and their file."""
+"""What benchmarks share: timed processes, figures of repeated runs, their table and their file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,45 @@ def measure_process(command: Sequence[str], folder: Path) -> tuple[float, float]
     Raises:
       UserError: it failed; ends with the last line that it wrote.
     """
+    process = time_process(command, folder, _environment())
+    _require_success(command, process.status, process.errors)
+    return process.seconds, process.peak_megabytes
+
+
+@dataclass(frozen=True)
+class TimedProcess:
+    """A process that has ended, as the operating system counts it.
+
+    Attributes:
+      status: its exit code.
+      errors: what it wrote to stderr.
+      seconds: from its start to its end.
+      cpu_seconds: of processor time.
+      peak_megabytes: its peak memory.
+    """
+
+    status: int
+    errors: str
+    seconds: float
+    cpu_seconds: float
+    peak_megabytes: float
+
+
+def time_process(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> TimedProcess:
+    """Runs Python in a process of its own and waits for its end; what it prints is dropped.
+
+    Args:
+      command: what to give Python.
+      folder: where to run it.
+      environment: its own.
+    """
     start = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [sys.executable, *command],
-            env=_environment(),
+            env=environment,
             cwd=folder,
             stdout=subprocess.DEVNULL,
             stderr=errors,
@@ -74,9 +109,14 @@ def measure_process(command: Sequence[str], folder: Path) -> tuple[float, float]
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - start
         errors.seek(0)
-        _require_success(command, process.returncode, errors.read().decode())
-    # Linux counts in KiB, macOS in bytes.
-    return seconds, usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
+        return TimedProcess(
+            status=process.returncode,
+            errors=errors.read().decode(),
+            seconds=seconds,
+            cpu_seconds=usage.ru_utime + usage.ru_stime,
+            # Linux counts in KiB, macOS in bytes.
+            peak_megabytes=usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024),
+        )
 
 
 def _environment() -> dict[str, str]:
@@ -94,7 +134,7 @@ def load_figures(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     facts = json.loads(path.read_text(encoding="utf-8"))
-    is_same = (facts["commit"], facts["machine"]) == (_commit(), _machine())
+    is_same = (facts["commit"], facts["machine"]) == (current_commit(), describe_machine())
     return facts["figures"] if is_same else {}
 
 
@@ -115,19 +155,25 @@ def write_results(path: Path, figures: Mapping[str, Any], packages: Sequence[str
     facts = {
         "figures": figures,
         "versions": versions,
-        "machine": _machine(),
-        "commit": _commit(),
+        "machine": describe_machine(),
+        "commit": current_commit(),
     }
+    write_json(path, facts)
+
+
+def write_json(path: Path, facts: Any) -> None:
+    """Writes a results' file, whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
 
-def _commit() -> str:
+def current_commit() -> str:
+    """Returns the commit that is checked out; nothing where there is no git."""
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return done.stdout.strip()
 
 
-def _machine() -> str:
+def describe_machine() -> str:
     """Returns the number of processors and their name, or else their architecture."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []

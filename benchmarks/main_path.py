@@ -21,11 +21,11 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 
 from absl import flags
 
+from benchmarks.comparing import ROOT, time_process
 from data_prep import command_line
 from data_prep.command_line import UserError
 from data_prep.schema import load_manifest
 
-ROOT = Path(__file__).resolve().parents[1]
 _READ_BATCH = 256
 
 
@@ -71,18 +71,11 @@ def _measure_process(name: str, command: list[str], repeats: int) -> None:
     """Times a script as a process, and reports its peak memory."""
     seconds, megabytes = [], []
     for _ in range(repeats):
-        start = time.perf_counter()
-        arguments = [sys.executable, str(ROOT / command[0]), *command[1:]]
-        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        assert process.stderr is not None
-        errors = process.stderr.read().decode()
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds.append(time.perf_counter() - start)
-        if status:
-            raise UserError(f"{command[0]} failed: {errors.strip()}")
-        # Linux counts in KiB, macOS in bytes.
-        scale = 1e6 if sys.platform == "darwin" else 1e6 / 1024
-        megabytes.append(usage.ru_maxrss / scale)
+        process = time_process([str(ROOT / command[0]), *command[1:]], Path.cwd(), os.environ)
+        if process.status:
+            raise UserError(f"{command[0]} failed: {process.errors.strip()}")
+        seconds.append(process.seconds)
+        megabytes.append(process.peak_megabytes)
     _report(name, seconds, "s", 2)
     _report("  its peak memory", megabytes, "MB", 0)
 

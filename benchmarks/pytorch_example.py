@@ -17,11 +17,11 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 import numpy as np
 from absl import flags
 
-from benchmarks.recipe_runs import ROOT, current_commit, load_results, write_results
+from benchmarks.comparing import ROOT, current_commit, write_json
+from benchmarks.recipe_runs import load_results
+from benchmarks.tfds_opens import load_arrays
 from data_prep import command_line
 from data_prep.command_line import UserError, log
-from data_prep.schema import Manifest, decode_example, load_manifest
-from data_prep.tfrecord import scan_records
 
 
 def define_flags() -> None:
@@ -43,10 +43,9 @@ def main(argv: list[str]) -> None:
             "PyTorch is missing; make the peers' environment as benchmarks/README.md says"
         ) from error
     data_dir = Path(values.data_dir)
-    manifest = load_manifest(data_dir)
-    train = [_read(data_dir, manifest, split) for split in ("train", "validation")]
+    train = [_read(data_dir, split) for split in ("train", "validation")]
     images, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
-    test_images, test_labels = _read(data_dir, manifest, "test")
+    test_images, test_labels = _read(data_dir, "test")
     torch.manual_seed(values.seed)
     nn = torch.nn
     network = nn.Sequential(
@@ -81,20 +80,15 @@ def main(argv: list[str]) -> None:
         "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
         "commit": current_commit(),
     }
-    write_results(path, results)
+    write_json(path, results)
     print(f"{epochs[-1]['test_accuracy']:.2%} on test after {seconds:.0f} s")
 
 
-def _read(data_dir: Path, manifest: Manifest, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _read(data_dir: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Reads a split as the example feeds it: float32 [n, 1, 28, 28] of mean 0, labels int64 [n]."""
-    pixels, labels = [], []
-    for shard in manifest.splits[split].shards:
-        for record in scan_records(data_dir / shard.name):
-            example = decode_example(record.data)
-            pixels.append(np.frombuffer(example.encoded, np.uint8))
-            labels.append(example.label)
-    images = np.array(pixels, np.float32).reshape(-1, 1, *manifest.image_shape[:2])
-    return (images / 255 - np.float32(0.1307)) / np.float32(0.3081), np.array(labels, np.int64)
+    images, labels = load_arrays(data_dir, split)
+    pixels = images.transpose(0, 3, 1, 2).astype(np.float32)
+    return (pixels / 255 - np.float32(0.1307)) / np.float32(0.3081), labels
 
 
 if __name__ == "__main__":

@@ -239,7 +239,9 @@ def prepare(way: str, data_dir: Path, folder: Path, from_dir: str) -> None:
         builder = tfds.builder("mnist", data_dir=str(folder / "tfds"))
         builder.download_and_prepare(download_dir=str(folder / "loads"), download_config=config)
     elif module in ("torch", "array_record", "webdataset"):
-        images, labels = _load_arrays(data_dir)
+        from benchmarks.tfds_opens import load_arrays
+
+        images, labels = load_arrays(data_dir, "train")
         if module == "torch":
             np.save(folder / "images.npy", images)
             np.save(folder / "labels.npy", labels)
@@ -264,15 +266,6 @@ def _write_tars(images: np.ndarray, labels: np.ndarray, folder: Path) -> None:
                     member = tarfile.TarInfo(f"{index:08d}.{kind}")
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
-
-
-def _load_arrays(data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
-    from benchmarks.tfds_opens import decode_pixels, read_split
-
-    manifest = load_manifest(data_dir)
-    examples = list(read_split(data_dir, manifest, "train"))
-    images = np.stack([decode_pixels(example) for example in examples])
-    return images, np.array([example.label for example in examples], np.int64)
 
 
 def _describe(data_dir: Path) -> tuple[list[str], int, tuple[int, int, int]]:

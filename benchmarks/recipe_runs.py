@@ -7,13 +7,48 @@ import platform
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.comparing import ROOT, current_commit
 from data_prep.command_line import UserError, log
-from model_definition.run_dir import HISTORY_NAME, RUN_NAME, TRAINING_TIME_NAME, write_atomically
+from model_definition.run_dir import HISTORY_NAME, RUN_NAME, TRAINING_TIME_NAME
 
-ROOT = Path(__file__).resolve().parents[1]
+
+def complete_runs(
+    runs: dict[str, Any],
+    recipe: str,
+    *training_flags: str,
+    seeds: int,
+    data_dir: Path,
+    logdir: Path,
+    save: Callable[[], None],
+) -> None:
+    """Adds the runs of a recipe that are missing.
+
+    Args:
+      runs: those that are there, by seed; what `train_and_evaluate` returns of the others is added.
+      recipe: the recipe's name.
+      *training_flags: flags that take the place of the recipe's.
+      seeds: how many there shall be, from 0 on.
+      data_dir: the dataset folder.
+      logdir: where the run folders go.
+      save: called after each run.
+
+    Raises:
+      UserError: a script failed or was stopped.
+    """
+    for seed in range(seeds):
+        if str(seed) not in runs:
+            runs[str(seed)] = train_and_evaluate(
+                recipe,
+                *training_flags,
+                seed=seed,
+                data_dir=data_dir,
+                logdir=logdir / f"{recipe}-{seed}",
+            )
+            save()
 
 
 def train_and_evaluate(
@@ -74,21 +109,9 @@ def run_script(script: str, *arguments: str) -> str:
     return finished.stdout
 
 
-def current_commit() -> str:
-    """Returns the commit that is checked out."""
-    command = ["git", "rev-parse", "HEAD"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
-
-
 def load_results(path: Path) -> Any:
     """Reads a file of JSON; where there is none, there are no results yet."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Writes a results' file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(results, indent=1, sort_keys=True) + "\n")
 
 
 def format_accuracy(runs: list[dict[str, Any]]) -> str:

@@ -11,14 +11,12 @@ rate of the machine's matrix products. What was measured is written to --results
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,13 +26,14 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 
 from absl import flags
 
+from benchmarks import comparing
+from benchmarks.comparing import ROOT, current_commit, describe_machine, write_json
 from data_prep import command_line
 from data_prep.command_line import UserError
 from data_prep.schema import load_manifest
 from model_definition.architecture import parse_run_architecture
-from model_definition.run_dir import load_run, write_atomically
+from model_definition.run_dir import load_run
 
-ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("tensorflow", "tf-slim", "keras", "numpy")
 
 # Both end with the first step, at once, so that no cleaning up is timed.
@@ -135,7 +134,7 @@ def main(argv: list[str]) -> None:
         print(format_figure(name, figure))
     print(format_ratios(figures, arithmetic, num_images))
     results = {
-        "commit": _run_quietly(["git", "rev-parse", "HEAD"]).strip(),
+        "commit": current_commit(),
         "machine": describe_machine(),
         "versions": {
             "python": platform.python_version(),
@@ -144,9 +143,7 @@ def main(argv: list[str]) -> None:
         "figures": figures,
         "evaluation": {"images": num_images, "flop": flop, "arithmetic": arithmetic},
     }
-    path = Path(values.results)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(results, indent=1, sort_keys=True) + "\n")
+    write_json(Path(values.results), results)
 
 
 def find_scripts(root: Path) -> list[str]:
@@ -212,24 +209,11 @@ def time_process(command: list[str]) -> tuple[float, float]:
     """
     with tempfile.TemporaryDirectory() as folder:
         arguments = [part.replace("FRESH", f"{folder}/fresh") for part in command]
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=folder,
-            env=_environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        assert process.stderr is not None
-        with process.stderr:
-            errors = process.stderr.read().decode()
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
+        process = comparing.time_process(arguments, Path(folder), _environment())
     # absl's --help ends with 1.
-    if process.returncode != (1 if command[-1] == "--help" else 0):
-        raise UserError(f"{command[0]} failed: {errors.strip()[-400:]}")
-    return seconds, usage.ru_utime + usage.ru_stime
+    if process.status != (1 if command[-1] == "--help" else 0):
+        raise UserError(f"{command[0]} failed: {process.errors.strip()[-400:]}")
+    return process.seconds, process.cpu_seconds
 
 
 def _environment() -> dict[str, str]:
@@ -254,14 +238,6 @@ def _measure_arithmetic(flop: int) -> dict[str, float]:
         unit: round(flop / rate, 3)
         for unit, rate in zip(("seconds", "cpu_seconds"), rates, strict=True)
     }
-
-
-def describe_machine() -> str:
-    """Returns the processor, as far as Linux tells it, and how many processors there are."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"
 
 
 def format_figure(name: str, figure: dict[str, list[float]]) -> str:

@@ -48,6 +48,13 @@ def decode_pixels(example: Example) -> np.ndarray:
     return pixels.reshape(example.image_shape)
 
 
+def load_arrays(data_dir: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a split's images, uint8 [n, height, width, channels], and labels, int64 [n]."""
+    examples = list(read_split(data_dir, load_manifest(data_dir), split))
+    images = np.stack([decode_pixels(example) for example in examples])
+    return images, np.array([example.label for example in examples], np.int64)
+
+
 def find_difference(ours: Example, theirs: dict[str, Any]) -> str | None:
     """Says in what the two readings of one record differ; None where they agree.
 

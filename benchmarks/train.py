@@ -30,13 +30,11 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 import numpy as np
 from absl import flags
 
+from benchmarks.comparing import ROOT, current_commit, write_json
+from benchmarks.tfds_opens import load_arrays
 from data_prep import command_line
 from data_prep.command_line import UserError, log
-from data_prep.schema import decode_example, load_manifest
-from data_prep.tfrecord import scan_records
-from model_definition.run_dir import write_atomically
 
-ROOT = Path(__file__).resolve().parents[1]
 BATCH_SIZE = 128
 # Forward, by the weights and by the inputs; the images, conv1's inputs, need no gradient.
 _IMAGE_MULTIPLY_ADDS = 3 * 13_883_904 - 627_200
@@ -124,11 +122,9 @@ def main(argv: list[str]) -> None:
         "batch_size": BATCH_SIZE,
         "steps": values.steps,
         "machine": _machine(),
-        "commit": _commit(),
+        "commit": current_commit(),
     }
-    path = Path(values.results)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(results, indent=1, sort_keys=True) + "\n")
+    write_json(Path(values.results), results)
     print(format_table(results))
 
 
@@ -138,14 +134,9 @@ class _Missing(Exception):
 
 def _write_images(data_dir: Path, folder: Path) -> Path:
     """Writes the training images and labels for processes that have no TFRecord reader."""
-    manifest = load_manifest(data_dir)
-    shards = manifest.splits["train"].shards
-    records = (record for shard in shards for record in scan_records(data_dir / shard.name))
-    examples = [decode_example(record.data) for record in records]
-    pixels = np.frombuffer(b"".join(example.encoded for example in examples), np.uint8)
+    images, labels = load_arrays(data_dir, "train")
     path = folder / "images.npz"
-    labels = np.array([example.label for example in examples])
-    np.savez(path, images=pixels.reshape(-1, *manifest.image_shape), labels=labels)
+    np.savez(path, images=images, labels=labels)
     return path
 
 
@@ -213,11 +204,6 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _commit() -> str:
-    command = ["git", "rev-parse", "HEAD"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
-
-
 def format_table(results: dict[str, Any]) -> str:
     """Returns the results as text.
 
@@ -232,7 +218,7 @@ def format_table(results: dict[str, Any]) -> str:
     gflops = [
         entry["gflops"]
         for entries in contestants.values()
-        for entry in entries[:]
+        for entry in entries
         if "gflops" in entry
     ]
     peak = max(gflops, default=0.0)

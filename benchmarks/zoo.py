@@ -17,14 +17,8 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 
 from absl import flags
 
-from benchmarks.recipe_runs import (
-    ROOT,
-    format_accuracy,
-    load_results,
-    run_script,
-    train_and_evaluate,
-    write_results,
-)
+from benchmarks.comparing import ROOT, write_json
+from benchmarks.recipe_runs import complete_runs, format_accuracy, load_results, run_script
 from data_prep import command_line
 from data_prep.schema import load_manifest
 from model_definition.architecture import ZOO, load_architecture
@@ -50,16 +44,17 @@ def main(argv: list[str]) -> None:
     num_train = load_manifest(data_dir).splits["train"].num_examples
     for network in values.networks:
         entry = results.setdefault(network, {"runs": {}, "seconds_an_epoch": None})
-        for seed in range(values.seeds):
-            if str(seed) not in entry["runs"]:
-                logdir = Path(values.logdir) / f"{network}-{seed}"
-                entry["runs"][str(seed)] = train_and_evaluate(
-                    network, seed=seed, data_dir=data_dir, logdir=logdir
-                )
-                write_results(path, results)
+        complete_runs(
+            entry["runs"],
+            network,
+            seeds=values.seeds,
+            data_dir=data_dir,
+            logdir=Path(values.logdir),
+            save=lambda: write_json(path, results),
+        )
         if values.speed:
             entry["seconds_an_epoch"] = round(num_train / _measure_speed(network, data_dir), 1)
-            write_results(path, results)
+            write_json(path, results)
     print(format_table({name: results[name] for name in values.networks}))
 
 
