@@ -10,9 +10,14 @@ Complex numbers are pairs of real ones, (real, imaginary), along an axis of thei
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
+import tf_slim as slim
 
+_Initializer = Callable[..., tf.Tensor]
+_Regularizer = Callable[[tf.Tensor], tf.Tensor]
 _WORTHWHILE = 3.0  # times less work; the direct convolution is one operation, this one a dozen
 
 
@@ -33,6 +38,45 @@ def saves_work(
     products = 4 * half * columns * channels * filters
     transforms = (2 * half * height * width + 4 * half * columns * width) * (channels + filters)
     return direct > _WORTHWHILE * (products + transforms)
+
+
+@slim.add_arg_scope
+def conv2d(
+    inputs: tf.Tensor,
+    filters: int,
+    kernel_size: tuple[int, int],
+    *,
+    weights_initializer: _Initializer,
+    weights_regularizer: _Regularizer | None,
+    biases_initializer: _Initializer | None,
+    scope: str,
+) -> tf.Tensor:
+    """Convolves in frequencies: `slim.conv2d` with stride 1, padding SAME and no activation.
+
+    Args:
+      inputs: float32 [n, height, width, channels]; n may be unknown.
+      filters: how many.
+      kernel_size: height and width.
+      weights_initializer: as TF-Slim takes it.
+      weights_regularizer: the same.
+      biases_initializer: the same; None for no biases.
+      scope: of the variables, `weights` and `biases`.
+
+    Returns:
+      float32 [n, height, width, filters].
+    """
+    with tf.compat.v1.variable_scope(scope):
+        weights = slim.model_variable(
+            "weights",
+            [*kernel_size, inputs.shape[-1], filters],
+            initializer=weights_initializer,
+            regularizer=weights_regularizer,
+        )
+        outputs = fourier_conv2d(inputs, weights.read_value())
+        if biases_initializer is None:
+            return outputs
+        biases = slim.model_variable("biases", [filters], initializer=biases_initializer)
+        return tf.nn.bias_add(outputs, biases)
 
 
 def fourier_conv2d(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:

@@ -13,10 +13,9 @@ from typing import Any
 import tensorflow as tf
 import tf_slim as slim
 
-from model_definition import fast_layers
+from model_definition import fourier_conv
 from model_definition.architecture import IMAGES, Architecture, Layer
 from model_definition.batch_norm import batch_norm
-from model_definition.fourier_conv import saves_work
 from model_definition.initializers import auto_scale
 from model_definition.layer_kinds import ACTIVATIONS
 
@@ -204,8 +203,12 @@ def _build_conv(layer: Layer, net: tf.Tensor, context: _Context) -> tf.Tensor:
     options = layer.options
     filters, kernel_size = options["filters"], options["kernel_size"]
     plain = options["padding"] == "same" and max(*options["stride"], *options["dilation"]) == 1
-    if context.fast and plain and saves_work(net.shape[1:3], kernel_size, net.shape[3], filters):
-        return fast_layers.conv2d(net, filters, kernel_size, **_weights(layer, context))
+    if (
+        context.fast
+        and plain
+        and fourier_conv.saves_work(net.shape[1:3], kernel_size, net.shape[3], filters)
+    ):
+        return fourier_conv.conv2d(net, filters, kernel_size, **_weights(layer, context))
     return slim.conv2d(
         net,
         filters,
