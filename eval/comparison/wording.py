@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from eval.comparison.answers import ComparedSplit
 from eval.comparison.comparing import Comparison
-from eval.comparison.entries import Entry
 from eval.comparison.measuring import Measured
 from eval.comparison.significance import LEVEL, Difference
 from model_definition.run_dir import FIRST_VERSION
@@ -78,51 +79,19 @@ def describe_methods(comparison: Comparison) -> list[str]:
             "multiply-adds and latency are those of all copies, one after the other."
         )
     runs = [run for model in comparison.models for run in model.runs]
-    for what, names in (
-        (
-            "the mean of several runs' probabilities, counted as one run; parameters, "
-            "multiply-adds, training time, latency and size are the sums over them, and there are "
-            "no learning curves",
-            [run.entry.name for run in runs if not run.entry.ensemble.is_single],
-        ),
-        (
-            "a run folder does not tell how long training took",
-            [run.entry.name for run in runs if run.training_seconds is None],
-        ),
-        (
-            "an exported model is missing, so no latency and no size; training writes it at its "
-            "end, which may not have come yet",
-            [run.entry.name for run in runs if run.model_bytes is None],
-        ),
-        (
-            "the last checkpoint, as there is none that was best on validation",
-            [run.entry.name for run in runs if _uses_last(run)],
-        ),
-        (
-            "in a version that train/update.py made",
-            [run.entry.name for run in runs if _is_updated(run.entry)],
-        ),
-        (
-            "its checkpoint was chosen on this split, which flatters it a little",
-            [run.entry.name for run in runs if _chosen_on(run, split)],
-        ),
-        (
-            "trained on images of this split, so its numbers here say little about other images",
-            [run.entry.name for run in runs if _trained_on(run.entry, split)],
-        ),
-    ):
-        if names:
+    for what, holds in _PECULIARITIES:
+        if names := [run.entry.name for run in runs if holds(run, split)]:
             notes.append(f"{', '.join(names)}: {what}.")
     if "test" in split.splits and comparison.differences:
         notes.append("To choose one of the models, compare them with --split=validation.")
     return notes
 
 
-def _trained_on(entry: Entry, split: ComparedSplit) -> bool:
+def _trained_on(run: Measured, split: ComparedSplit) -> bool:
     seen = {
         name
-        for run in entry.ensemble.runs
-        for name in run.config.get("train_splits", "").split("+")
+        for one in run.entry.ensemble.runs
+        for name in one.config.get("train_splits", "").split("+")
     }
     return not seen.isdisjoint(split.splits)
 
@@ -137,10 +106,6 @@ def _uses_last(run: Measured) -> bool:
     )
 
 
-def _is_updated(entry: Entry) -> bool:
-    return any(run.version != FIRST_VERSION for run in entry.ensemble.runs)
-
-
 def _chosen_on(run: Measured, split: ComparedSplit) -> bool:
     """Whether validation on this very split decided on the checkpoint of a member."""
     chosen = [
@@ -149,6 +114,41 @@ def _chosen_on(run: Measured, split: ComparedSplit) -> bool:
         if member.run.config and member.checkpoint.parent == member.run.best_dir
     ]
     return not set(split.splits).isdisjoint(chosen)
+
+
+# What is to be said of runs, and of which.
+_PECULIARITIES: tuple[tuple[str, Callable[[Measured, ComparedSplit], bool]], ...] = (
+    (
+        "the mean of several runs' probabilities, counted as one run; parameters, multiply-adds, "
+        "training time, latency and size are the sums over them, and there are no learning curves",
+        lambda run, _: not run.entry.ensemble.is_single,
+    ),
+    (
+        "a run folder does not tell how long training took",
+        lambda run, _: run.training_seconds is None,
+    ),
+    (
+        "an exported model is missing, so no latency and no size; training writes it at its end, "
+        "which may not have come yet",
+        lambda run, _: run.model_bytes is None,
+    ),
+    (
+        "the last checkpoint, as there is none that was best on validation",
+        lambda run, _: _uses_last(run),
+    ),
+    (
+        "in a version that train/update.py made",
+        lambda run, _: any(one.version != FIRST_VERSION for one in run.entry.ensemble.runs),
+    ),
+    (
+        "its checkpoint was chosen on this split, which flatters it a little",
+        _chosen_on,
+    ),
+    (
+        "trained on images of this split, so its numbers here say little about other images",
+        _trained_on,
+    ),
+)
 
 
 def format_p_value(p_value: float) -> str:
