@@ -40,8 +40,6 @@ from train.recipes import describe_recipes
 from train.run_lock import require_folder
 from train.training_flags import define_recipe_flag, define_training_flags, read_config
 
-EXIT_STOPPED = 42  # as train_lenet.py
-
 
 def define_flags() -> None:
     """Defines the script's flags."""
@@ -108,14 +106,14 @@ def main(argv: list[str]) -> int:
             "stopped_by_signal": stopped,
         }
         print(json.dumps(facts))
-        return EXIT_STOPPED if stopped else 0
+        return command_line.EXIT_STOPPED if stopped else 0
     if points:
         print(f"{config.model} on {curve.dataset_name}, measured on {curve.measured_on}")
         print(format_table(summaries))
         print(f"{logdir / CSV_NAME}  {logdir / CHART_NAME}")
     if stopped:
         print("stopped; run the same command again to go on")
-    return EXIT_STOPPED if stopped else 0
+    return command_line.EXIT_STOPPED if stopped else 0
 
 
 def _refuse_unused(values: flags.FlagValues) -> None:
