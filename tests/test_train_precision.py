@@ -2,8 +2,10 @@ import pytest
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 from data_prep.command_line import UserError
+from model_definition.architecture import load_architecture, parse_architecture
 from train.precision import has_bfloat16, resolve_precision, session_config
 
+LENET = load_architecture("lenet", image_shape=(28, 28, 1), num_classes=10)
 FLAGS = "processor : 0\nflags\t\t: fpu avx512f{} sse2\n"
 
 
@@ -17,23 +19,34 @@ def cpuinfo(tmp_path, monkeypatch):
 @pytest.mark.parametrize("flag", [" avx512_bf16", " amx_bf16"])
 def test_bfloat16_is_taken_where_the_processor_has_it(cpuinfo, flag):
     cpuinfo.write_text(FLAGS.format(flag), encoding="utf-8")
-    assert resolve_precision("auto") == "bfloat16"
-    assert resolve_precision("bfloat16") == "bfloat16"
-    assert resolve_precision("float32") == "float32"
+    assert resolve_precision("auto", LENET) == "bfloat16"
+    assert resolve_precision("bfloat16", LENET) == "bfloat16"
+    assert resolve_precision("float32", LENET) == "float32"
 
 
 @pytest.mark.parametrize("text", [FLAGS.format(""), FLAGS.format(" avx512_bf16_not"), None])
 def test_bfloat16_is_refused_where_it_would_be_emulated(cpuinfo, text):
     if text is not None:  # Where there is no such file, nothing is known of the processor.
         cpuinfo.write_text(text, encoding="utf-8")
-    assert resolve_precision("auto") == "float32"
-    assert resolve_precision("float32") == "float32"
+    assert resolve_precision("auto", LENET) == "float32"
+    assert resolve_precision("float32", LENET) == "float32"
     with pytest.raises(
         UserError,
         match=r"^--precision=bfloat16: this processor has no bfloat16 instructions \(avx512_bf16 "
         r"or amx_bf16\); use --precision=auto or float32$",
     ):
-        resolve_precision("bfloat16")
+        resolve_precision("bfloat16", LENET)
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"), [(16, "bfloat16"), (48, "bfloat16"), (8, "float32"), (24, "float32")]
+)
+def test_auto_takes_float32_where_bfloat16_normalises_slowly(cpuinfo, filters, expected):
+    cpuinfo.write_text(FLAGS.format(" amx_bf16"), encoding="utf-8")
+    text = f"conv {filters} 3x3\nbatchnorm\nglobal_avgpool\noutput\n"
+    network = parse_architecture(text, filename="net.txt", image_shape=(28, 28, 1), num_classes=10)
+    assert resolve_precision("auto", network) == expected
+    assert resolve_precision("bfloat16", network) == "bfloat16"
 
 
 def test_bfloat16_asks_for_onednns_rewrite():

@@ -80,7 +80,7 @@ def build_trained_model(
         config.label_smoothing,
         train_op_fn,
         # In bfloat16 it is the direct operations that the processor has instructions for.
-        fast=resolve_precision(config.precision) == "float32",
+        fast=resolve_precision(config.precision, architecture) == "float32",
     )
     spec = model_fn(features, labels, ModeKeys.TRAIN, params)
     correct = tf.equal(spec.predictions["classes"], labels)

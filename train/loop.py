@@ -101,7 +101,7 @@ def train(
         values=dict(config.model_set),
     )
     # What `auto` means here is kept, so that a resumed run cannot change its arithmetic.
-    config = replace(config, precision=resolve_precision(config.precision))
+    config = replace(config, precision=resolve_precision(config.precision, architecture))
     run = _describe_run(config, plan, logdir, architecture)
     signals = signals or StopOnSignalHook()
     with (

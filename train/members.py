@@ -62,7 +62,7 @@ def is_trained(config: TrainConfig, manifest: Manifest, logdir: Path) -> bool:
         num_classes=len(manifest.class_names),
         values=dict(config.model_set),
     )
-    config = replace(config, precision=resolve_precision(config.precision))
+    config = replace(config, precision=resolve_precision(config.precision, architecture))
     is_same = (
         run.dataset_digest == manifest.digest
         and run.architecture_text == architecture.text

@@ -8,8 +8,10 @@ import tensorflow as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from data_prep.command_line import UserError
+from model_definition.architecture import Architecture
 
 _CPUINFO = Path("/proc/cpuinfo")
+_BFLOAT16_CHANNELS = 16  # oneDNN has quick bfloat16 normalisation for multiples of so many alone
 
 
 def has_bfloat16(cpuinfo: Path = _CPUINFO) -> bool:
@@ -22,11 +24,12 @@ def has_bfloat16(cpuinfo: Path = _CPUINFO) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def resolve_precision(precision: str) -> str:
-    """Decides what `auto` means on this machine.
+def resolve_precision(precision: str, architecture: Architecture) -> str:
+    """Decides what `auto` means for a network on this machine.
 
     Args:
       precision: `auto`, `float32` or `bfloat16`.
+      architecture: the network.
 
     Returns:
       `float32` or `bfloat16`.
@@ -35,13 +38,22 @@ def resolve_precision(precision: str) -> str:
       UserError: bfloat16 is asked for where it would only be emulated, slower than float32.
     """
     if precision == "auto":
-        return "bfloat16" if has_bfloat16() else "float32"
+        is_quicker = has_bfloat16() and not _normalizes_narrowly(architecture)
+        return "bfloat16" if is_quicker else "float32"
     if precision == "bfloat16" and not has_bfloat16():
         raise UserError(
             "--precision=bfloat16: this processor has no bfloat16 instructions (avx512_bf16 or "
             "amx_bf16); use --precision=auto or float32"
         )
     return precision
+
+
+def _normalizes_narrowly(architecture: Architecture) -> bool:
+    """Tells whether a batch normalisation would take several times longer in bfloat16."""
+    return any(
+        layer.kind == "batchnorm" and layer.output_shape[-1] % _BFLOAT16_CHANNELS
+        for layer in architecture.layers
+    )
 
 
 def session_config(precision: str) -> tf.compat.v1.ConfigProto:

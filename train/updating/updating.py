@@ -17,6 +17,7 @@ from data_prep.schema import Manifest, load_manifest
 from input_pipeline.augmentation import Augmentation
 from input_pipeline.mixture import Part
 from input_pipeline.records import damage_named
+from model_definition.architecture import parse_run_architecture
 from model_definition.checkpoints import choose_checkpoint
 from model_definition.ensemble import Member
 from model_definition.inference import open_model
@@ -278,7 +279,7 @@ def _make_config(task: _Task) -> TrainConfig:
         learning_rate=task.options.learning_rate,
         schedule="one_cycle",  # Adam's first steps are the roughest, its last should be still.
         seed=task.options.seed,
-        precision=resolve_precision("auto"),
+        precision=resolve_precision("auto", parse_run_architecture(task.run)),
     )
 
 
