@@ -20,6 +20,7 @@ from data_prep.command_line import UserError
 from model_definition.run_dir import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
+_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 
 
 def format_line(name: str, figures: Sequence[float], unit: str, ratio: float | None = None) -> str:
@@ -174,8 +175,20 @@ def current_commit() -> str:
 
 
 def describe_machine() -> str:
-    """Returns the number of processors and their name, or else their architecture."""
+    """Returns the number of processors, their name and those of their instructions that matter.
+
+    Where Linux does not tell, the architecture stands for the name.
+    """
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"
+    facts = {
+        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
+    }
+    flags = facts.get("flags", "").split()
+    found = "".join(f", {name}" for name in _INSTRUCTIONS if name in flags)
+    return f"{os.cpu_count()} x {facts.get('model name', platform.machine())}{found}"
+
+
+def has_bfloat16() -> bool:
+    """Tells whether the processor multiplies bfloat16 itself."""
+    return "_bf16" in describe_machine()

@@ -17,7 +17,7 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 import numpy as np
 from absl import flags
 
-from benchmarks.comparing import ROOT, current_commit, write_json
+from benchmarks.comparing import ROOT, current_commit, describe_machine, write_json
 from benchmarks.recipe_runs import load_results
 from benchmarks.tfds_opens import load_arrays
 from data_prep import command_line
@@ -74,8 +74,9 @@ def main(argv: list[str]) -> None:
         epochs.append({"seconds": round(seconds, 1), "test_accuracy": accuracy})
         log(f"epoch {epoch}  {seconds:.0f} s  test {accuracy:.2%}")
     path = Path(values.results)
-    results = load_results(path)
-    results[str(values.seed)] = {
+    results = load_results(path) or {"runs": {}}
+    results["machine"] = describe_machine()
+    results["runs"][str(values.seed)] = {
         "epochs": epochs,
         "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
         "commit": current_commit(),

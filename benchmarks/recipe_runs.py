@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.comparing import ROOT, current_commit
+from benchmarks.comparing import ROOT, current_commit, describe_machine
 from data_prep.command_line import UserError, log
 from model_definition.run_dir import HISTORY_NAME, RUN_NAME, TRAINING_TIME_NAME
 
@@ -46,9 +45,14 @@ def complete_runs(
                 *training_flags,
                 seed=seed,
                 data_dir=data_dir,
-                logdir=logdir / f"{recipe}-{seed}",
+                logdir=run_folder(logdir, recipe, seed),
             )
             save()
+
+
+def run_folder(logdir: Path, recipe: str, seed: int | str) -> Path:
+    """Returns the run folder of a recipe's seed."""
+    return logdir / f"{recipe}-{seed}"
 
 
 def train_and_evaluate(
@@ -89,7 +93,7 @@ def train_and_evaluate(
         "seconds": seconds[test["step"]],
         "config": run["config"],
         "versions": run["versions"],
-        "machine": platform.machine(),
+        "machine": describe_machine(),
         "commit": current_commit(),
     }
 

@@ -2,20 +2,21 @@
 
     python benchmarks/train.py --data_dir=data/mnist --peers_python=.venv-peers/bin/python
 
-All train the same network (3,274,634 weights, dropout, Adam) in float32, by batches of 128 shuffled
-images that are kept in memory. `ours` is train_lenet.py itself, with its input pipeline, hooks and
-summaries; `ours, bare` is the same graph on one constant batch and nothing around it, so that the
-difference is what the rest costs. Peers are set up as their documentation says is fast. Contestants
-take turns, each measurement in a process of its own; a figure is the median of --repeats of these,
-with the smallest and the largest beside it. A share says how much of the fastest matrix product
-seen in the run the step would reach if it did the arithmetic of direct convolutions.
+All train the same network (3,274,634 weights, dropout, Adam) by batches of 128 shuffled images that
+are kept in memory, in float32 and, where the processor has it, in bfloat16. `ours` is
+train_lenet.py itself, with its input pipeline, hooks and summaries; `ours, bare` is the same graph
+on one constant batch and nothing around it, so that the difference is what the rest costs. Peers
+are set up as their documentation says is fast. Contestants take turns, each measurement in a
+process of its own; a figure is the median of --repeats of these, with the smallest and the largest
+beside it. A share says how much of the fastest matrix product of that precision seen in the run the
+step would reach if it did the arithmetic of direct convolutions.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -30,7 +31,7 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 import numpy as np
 from absl import flags
 
-from benchmarks.comparing import ROOT, current_commit, write_json
+from benchmarks.comparing import ROOT, current_commit, describe_machine, has_bfloat16, write_json
 from benchmarks.tfds_opens import load_arrays
 from data_prep import command_line
 from data_prep.command_line import UserError, log
@@ -40,6 +41,7 @@ BATCH_SIZE = 128
 _IMAGE_MULTIPLY_ADDS = 3 * 13_883_904 - 627_200
 # Keras on TensorFlow gets oneDNN as well, which TensorFlow leaves off on some processors.
 _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
+_BFLOAT16 = "--precision=bfloat16"
 _AUGMENTED = ("--shift=0.1", "--rotation=15", "--zoom=0.15")
 
 
@@ -62,6 +64,11 @@ class Contestant:
     backend: str = ""
 
     @property
+    def is_bfloat16(self) -> bool:
+        """Whether it multiplies in bfloat16."""
+        return "bfloat16" in self.name
+
+    @property
     def is_ours(self) -> bool:
         """Whether it is this project."""
         return self.name.startswith("ours")
@@ -70,17 +77,32 @@ class Contestant:
 CONTESTANTS = (
     Contestant("ours", "script"),
     Contestant("ours, bare", "bare"),
+    Contestant("ours, bfloat16", "script", (_BFLOAT16,)),
+    Contestant("ours, bfloat16, bare", "bare", ("bfloat16",)),
     Contestant("PyTorch", "torch"),
     Contestant("PyTorch, channels_last", "torch", ("channels_last",)),
     Contestant("PyTorch, channels_last, compile", "torch", ("channels_last", "compile")),
     Contestant("PyTorch, channels_last, bfloat16", "torch", ("channels_last", "bfloat16")),
+    Contestant(
+        "PyTorch, channels_last, bfloat16, compile",
+        "torch",
+        ("channels_last", "bfloat16", "compile"),
+    ),
     Contestant("Keras, tensorflow", "keras", (), backend="tensorflow"),
     Contestant("Keras, tensorflow, 20 steps at once", "keras", ("many",), backend="tensorflow"),
     Contestant("Keras, tensorflow, jit", "keras", ("jit",), backend="tensorflow"),
+    Contestant("Keras, tensorflow, bfloat16", "keras", ("bfloat16",), backend="tensorflow"),
     Contestant("Keras, jax, 20 steps at once", "keras", ("jit", "many"), backend="jax"),
     Contestant("Keras, torch", "keras", (), backend="torch"),
     Contestant("ours, augmented", "script", _AUGMENTED, augmented=True),
+    Contestant("ours, bfloat16, augmented", "script", (*_AUGMENTED, _BFLOAT16), augmented=True),
     Contestant("PyTorch, augmented", "torch", ("channels_last", "augmented"), augmented=True),
+    Contestant(
+        "PyTorch, bfloat16, augmented",
+        "torch",
+        ("channels_last", "bfloat16", "augmented"),
+        augmented=True,
+    ),
     Contestant("Keras, augmented", "keras", ("augmented",), True, "tensorflow"),
 )
 
@@ -121,7 +143,7 @@ def main(argv: list[str]) -> None:
         "missing": missing,
         "batch_size": BATCH_SIZE,
         "steps": values.steps,
-        "machine": _machine(),
+        "machine": describe_machine(),
         "commit": current_commit(),
     }
     write_json(Path(values.results), results)
@@ -147,6 +169,8 @@ def _measure(one: Contestant, values: Any, images: Path, folder: Path) -> dict[s
       `images_per_second`; of workers also `gflops`, their matrix product's, `cpu_ms`, the
       processor time of a step, and `versions`; of the script also `input_wait_share`.
     """
+    if one.is_bfloat16 and not has_bfloat16():
+        raise _Missing("this processor has no bfloat16 instructions")
     if one.measure == "script":
         return _measure_script(one, values, folder)
     python = sys.executable if one.is_ours else values.peers_python
@@ -188,22 +212,6 @@ def _measure_script(one: Contestant, values: Any, folder: Path) -> dict[str, Any
     return figures
 
 
-def _machine() -> dict[str, Any]:
-    """Describes the processor, as far as Linux tells."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    facts = {
-        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
-    }
-    instructions = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16"}
-    return {
-        "architecture": platform.machine(),
-        "processor": facts.get("model name", platform.processor()),
-        "cores": os.cpu_count(),
-        "instructions": sorted(instructions & set(facts.get("flags", "").split())),
-    }
-
-
 def format_table(results: dict[str, Any]) -> str:
     """Returns the results as text.
 
@@ -211,49 +219,70 @@ def format_table(results: dict[str, Any]) -> str:
       results: as the results' file holds them.
 
     Returns:
-      The machine's matrix product, a line for each contestant, a line for each that is missing,
-      and the ratios to the fastest peer.
+      The machine's matrix product in each precision, a line for each contestant, a line for each
+      that is missing, and the ratios to the fastest peer.
     """
+    known = {one.name: one for one in CONTESTANTS}
     contestants = results["contestants"]
-    gflops = [
-        entry["gflops"]
-        for entries in contestants.values()
-        for entry in entries
-        if "gflops" in entry
+    peaks = {False: 0.0, True: 0.0}
+    for name, entries in contestants.items():
+        rates = [entry["gflops"] for entry in entries if "gflops" in entry]
+        is_bfloat16 = known[name].is_bfloat16
+        peaks[is_bfloat16] = max([peaks[is_bfloat16], *rates])
+    lines = [
+        f"matrix product in {'bfloat16' if is_bfloat16 else 'float32'}: {peak:.0f} GFLOP/s at best"
+        for is_bfloat16, peak in peaks.items()
+        if peak
     ]
-    peak = max(gflops, default=0.0)
-    lines = [f"matrix product: {peak:.0f} GFLOP/s at best" if peak else "matrix product: unknown"]
-    medians = {}
     for name, entries in contestants.items():
         speeds = [entry["images_per_second"] for entry in entries]
-        medians[name] = statistics.median(speeds)
-        share = 2e-9 * _IMAGE_MULTIPLY_ADDS * medians[name] / peak if peak else 0.0
+        median = statistics.median(speeds)
+        peak = peaks[known[name].is_bfloat16]
+        share = 2e-9 * _IMAGE_MULTIPLY_ADDS * median / peak if peak else 0.0
         cpu = [entry["cpu_ms"] for entry in entries if "cpu_ms" in entry]
         lines.append(
-            f"{name:<38} {medians[name]:>6,.0f} images/s  ({min(speeds):,.0f} to "
+            f"{name:<42} {median:>6,.0f} images/s  ({min(speeds):,.0f} to "
             f"{max(speeds):,.0f})  {share:>5.0%} of the product"
             + (f"  {statistics.median(cpu):>5,.0f} ms of processor a step" if cpu else "")
         )
     lines += [f"{name}: {why}" for name, why in results["missing"].items()]
-    return "\n".join(lines + _ratios(medians))
+    return "\n".join(lines + compare_with_peers(results))
 
 
-def _ratios(medians: dict[str, float]) -> list[str]:
-    """Compares this project with the fastest peer, without and with augmentation."""
+def compare_with_peers(results: dict[str, Any]) -> list[str]:
+    """Compares our fastest with the fastest peer, in float32 and in any precision.
+
+    Args:
+      results: as the results' file holds them.
+
+    Returns:
+      A line for each comparison, without and with augmentation; then what stands around our step.
+    """
+    medians = {
+        name: statistics.median(entry["images_per_second"] for entry in entries)
+        for name, entries in results["contestants"].items()
+    }
     lines = []
-    for ours, augmented in (("ours", False), ("ours, augmented", True)):
-        peers = {
-            one.name: medians[one.name]
+    for augmented, with_bfloat16 in itertools.product((False, True), repeat=2):
+        racing = [
+            one
             for one in CONTESTANTS
-            if one.name in medians and not one.is_ours and one.augmented == augmented
-        }
-        if ours in medians and peers:
-            fastest = max(peers, key=peers.__getitem__)
-            lines.append(f"{ours}: {medians[ours] / peers[fastest]:.2f} times {fastest}")
-    if "ours" in medians and "ours, bare" in medians:
-        cost = 1 - medians["ours"] / medians["ours, bare"]
-        lines.append(f"input pipeline, hooks and summaries: {cost:.1%} of a step")
-    return lines
+            if one.name in medians
+            and one.measure != "bare"
+            and one.augmented == augmented
+            and (with_bfloat16 or not one.is_bfloat16)
+        ]
+        racing.sort(key=lambda one: medians[one.name])
+        ours = [one.name for one in racing if one.is_ours]
+        peers = [one.name for one in racing if not one.is_ours]
+        if ours and peers:
+            ratio = medians[ours[-1]] / medians[peers[-1]]
+            lines.append(f"{ours[-1]}: {ratio:.2f} times {peers[-1]}")
+    for name in ("ours", "ours, bfloat16"):
+        if name in medians and f"{name}, bare" in medians:
+            cost = 1 - medians[name] / medians[f"{name}, bare"]
+            lines.append(f"{name}: input pipeline, hooks and summaries are {cost:.1%} of a step")
+    return list(dict.fromkeys(lines))  # Without bfloat16 both precisions give one line.
 
 
 if __name__ == "__main__":

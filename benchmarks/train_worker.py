@@ -88,7 +88,7 @@ def measure_bare(
       images: uint8 [n, 28, 28, 1], at least a batch.
       labels: int64 [n].
       steps: how many to time.
-      options: none.
+      options: bfloat16 or none.
 
     Returns:
       `images_per_second`, `cpu_ms`, `gflops` and `versions`.
@@ -104,7 +104,8 @@ def measure_bare(
     from train.graph import build_trained_model
     from train.precision import session_config
 
-    config = TrainConfig(batch_size=BATCH_SIZE, precision="float32")
+    precision = "bfloat16" if "bfloat16" in options else "float32"
+    config = TrainConfig(batch_size=BATCH_SIZE, precision=precision)
     architecture = load_architecture("lenet", image_shape=images.shape[1:], num_classes=10)
     with tf.Graph().as_default():
         features = tf.Variable(normalize(images[:BATCH_SIZE]), trainable=False)
@@ -117,9 +118,9 @@ def measure_bare(
             total_steps=10_000,
             steps_an_epoch=100,
         )
-        matrix = tf.Variable(tf.random.normal([_SIDE, _SIDE]), trainable=False)
+        matrix = tf.Variable(tf.cast(tf.random.normal([_SIDE, _SIDE]), precision), trainable=False)
         product = tf.matmul(matrix, matrix).op
-        with tf.compat.v1.Session(config=session_config("float32")) as session:
+        with tf.compat.v1.Session(config=session_config(precision)) as session:
             session.run(tf.compat.v1.global_variables_initializer())
             result = _time(session.make_callable([model.step.op]), steps)
             result["gflops"] = _gflops(session.make_callable([product]))
@@ -144,8 +145,6 @@ def measure_torch(
     nn = torch.nn
     if "compile" in options and not (shutil.which("g++") or shutil.which("clang++")):
         _give_up("torch.compile needs a C++ compiler, and there is none")
-    if "bfloat16" in options and not _has_bfloat16():
-        _give_up("this processor has no bfloat16 instructions")
     model: Any = nn.Sequential(
         *(nn.Conv2d(1, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
@@ -177,14 +176,10 @@ def measure_torch(
 
     result = _time(step, steps)
     matrix = torch.rand(_SIDE, _SIDE)
+    if "bfloat16" in options:
+        matrix = matrix.to(torch.bfloat16)
     result["gflops"] = _gflops(lambda: matrix @ matrix)
     return {**result, "versions": _versions("torch")}
-
-
-def _has_bfloat16() -> bool:
-    path = Path("/proc/cpuinfo")
-    found = path.read_text(encoding="utf-8").split() if path.is_file() else []
-    return "avx512_bf16" in found or "amx_bf16" in found
 
 
 def _distort_by_torch(torch: Any, images: Any) -> Any:
@@ -210,7 +205,8 @@ def measure_keras(
       images: uint8 [n, 28, 28, 1], at least a batch.
       labels: int64 [n].
       steps: how many to time.
-      options: of jit (XLA), many (20 steps in one execution) and augmented (in `tf.data`).
+      options: of jit (XLA), many (20 steps in one execution), bfloat16 (mixed precision) and
+        augmented (in `tf.data`).
 
     Returns:
       `images_per_second`, `cpu_ms`, `gflops` and `versions`.
@@ -218,6 +214,8 @@ def measure_keras(
     import keras
     from keras import layers
 
+    if "bfloat16" in options:
+        keras.config.set_dtype_policy("mixed_bfloat16")
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
@@ -247,7 +245,8 @@ def measure_keras(
     model.fit(**data, epochs=2 + epochs, shuffle=True, verbose=0, callbacks=[clock])
     # What is traced and compiled in the first epoch does not count.
     spans = np.diff(np.array(marks[1:]), axis=0)
-    matrix = keras.random.normal((_SIDE, _SIDE))
+    dtype = "bfloat16" if "bfloat16" in options else "float32"
+    matrix = keras.random.normal((_SIDE, _SIDE), dtype=dtype)
 
     def multiply() -> None:
         keras.ops.convert_to_numpy(keras.ops.matmul(matrix, matrix))

@@ -1,9 +1,11 @@
 """The benchmark of accuracies, by the script, on a tiny dataset."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from benchmarks import accuracy
 from benchmarks.accuracy import CLAIMS, format_table
 from train.recipes import list_recipes
 
@@ -18,7 +20,7 @@ def test_trains_scores_and_does_not_train_again(make_dataset, run_script, tmp_pa
     )
     done = run_script(*command, timeout=300)
     assert done.returncode == 0, done.stderr
-    (run,) = json.loads(results.read_text())["speed99"].values()
+    (run,) = json.loads(results.read_text())["runs"]["speed99"].values()
     # All 81 images that are not of the test split, in the recipe's batches.
     batch_size, epochs = run["config"]["batch_size"], run["config"]["epochs"]
     assert run["step"] == -(-81 * epochs // batch_size)
@@ -30,6 +32,8 @@ def test_trains_scores_and_does_not_train_again(make_dataset, run_script, tmp_pa
     assert (again.returncode, again.stderr) == (0, "")
     assert again.stdout == done.stdout
     assert f"{100 * run['test_accuracy']:.2f} (1)" in again.stdout
+    (*_, last) = run_script(*command, "--ensembles=best").stderr.splitlines()
+    assert last == "accuracy.py: no run of best is there; give --recipes with them"
 
 
 def test_an_unknown_recipe(run_script):
@@ -38,12 +42,32 @@ def test_an_unknown_recipe(run_script):
     assert done.stderr.startswith("accuracy.py: --recipes=huge: expected some of speed99_lenet, ")
 
 
+def test_an_ensemble_is_its_recipes_runs_together(monkeypatch):
+    asked: list[tuple[str, ...]] = []
+
+    def evaluate(*command):
+        asked.append(command)
+        return '{"accuracy": 0.5}'
+
+    monkeypatch.setattr(accuracy, "run_script", evaluate)
+    runs: dict = {
+        "best": {"0": {"seconds": 3.0}, "1": {"seconds": 4.0}},
+        "tiny": {"0": {"seconds": 9.0}},
+    }
+    score = accuracy._score_ensemble(accuracy.ENSEMBLES["best"], runs, Path("runs"))
+    assert score["members"] == ["best-0", "best-1"]
+    assert (score["seconds"], score["test_accuracy"]) == (7.0, 0.5)
+    assert asked[0][:2] == ("eval/evaluate.py", "--logdir=runs/best-0,runs/best-1")
+
+
 def test_table():
     runs = {str(n): {"test_accuracy": 0.99 + n / 1000, "seconds": 10.0 * n} for n in (1, 2, 3)}
-    lines = format_table({"speed99": runs, "tiny": {}}).splitlines()
+    score = {"members": ["best-0", "best-1"], "test_accuracy": 0.9976, "seconds": 1234.5}
+    lines = format_table({"speed99": runs, "tiny": {}}, {"best": score}).splitlines()
     assert lines[2:] == [
         "| `speed99` | `fast`, time to 99 % | 99.00 % in 5 s | 99.20 ± 0.10 (3) | 20 |",
         "| `tiny` | under 10,000 parameters | 99.50 % |  |  |",
+        "| `best` | 2 runs as one, with test-time shifts | 99.80 % in 10,800 s | 99.76 | 1,234 |",
     ]
 
 
