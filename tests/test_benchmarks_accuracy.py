@@ -37,7 +37,7 @@ def test_trains_scores_and_does_not_train_again(make_dataset, run_script, tmp_pa
 
 
 def test_an_unknown_recipe(run_script):
-    done = run_script("benchmarks/accuracy.py", "--recipes=tiny,huge")
+    done = run_script("benchmarks/accuracy.py", "--recipes=best_tiny,huge")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("accuracy.py: --recipes=huge: expected some of speed99_lenet, ")
 
@@ -63,10 +63,10 @@ def test_an_ensemble_is_its_recipes_runs_together(monkeypatch):
 def test_table():
     runs = {str(n): {"test_accuracy": 0.99 + n / 1000, "seconds": 10.0 * n} for n in (1, 2, 3)}
     score = {"members": ["best-0", "best-1"], "test_accuracy": 0.9976, "seconds": 1234.5}
-    lines = format_table({"speed99": runs, "tiny": {}}, {"best": score}).splitlines()
+    lines = format_table({"speed99": runs, "best_tiny": {}}, {"best": score}).splitlines()
     assert lines[2:] == [
         "| `speed99` | `fast`, time to 99 % | 99.00 % in 5 s | 99.20 ± 0.10 (3) | 20 |",
-        "| `tiny` | under 10,000 parameters | 99.50 % |  |  |",
+        "| `best_tiny` | under 10,000 parameters | 99.50 % |  |  |",
         "| `best` | 2 runs as one, with test-time shifts | 99.80 % in 10,800 s | 99.76 | 1,234 |",
     ]
 

@@ -75,7 +75,7 @@ def test_unknown_contestant_is_refused():
     process = start_script("benchmarks/train.py", "--only=Theano")
     _, stderr = process.communicate()
     assert process.returncode == 1
-    assert "expected some of: ours, ours, bare, PyTorch," in stderr
+    assert "expected some of: ours, ours, bare, ours, bfloat16," in stderr
     assert "Traceback" not in stderr
 
 
