@@ -21,7 +21,7 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 
 from absl import flags
 
-from benchmarks.comparing import ROOT, time_process
+from benchmarks.comparing import ROOT, has_bfloat16, time_process
 from data_prep import command_line
 from data_prep.command_line import UserError
 from data_prep.schema import load_manifest
@@ -143,8 +143,6 @@ def _time_steps(run: Callable[[], object], steps: int) -> float:
 def _measure_training(data_dir: Path, folder: Path, steps: int, repeats: int) -> None:
     """Times training by the real script, from TensorBoard's own figures."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    from train.precision import has_bfloat16
 
     precisions = ["float32", "bfloat16"] if has_bfloat16() else ["float32"]
     if len(precisions) == 1:

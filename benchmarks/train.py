@@ -37,6 +37,7 @@ from data_prep import command_line
 from data_prep.command_line import UserError, log
 
 BATCH_SIZE = 128
+_SUMMARY_STEPS = 50  # between two summaries, as the script has it by default
 # Forward, by the weights and by the inputs; the images, conv1's inputs, need no gradient.
 _IMAGE_MULTIPLY_ADDS = 3 * 13_883_904 - 627_200
 # Keras on TensorFlow gets oneDNN as well, which TensorFlow leaves off on some processors.
@@ -114,7 +115,7 @@ def define_flags() -> None:
     flags.DEFINE_string("peers_python", sys.executable, "The Python that has the peers.")
     flags.DEFINE_multi_string("only", None, f"Contestants to measure, of: {names}.")
     flags.DEFINE_integer("repeats", 3, "Measurements of each contestant.", 1)
-    flags.DEFINE_integer("steps", 100, "Steps of each measurement.", 20)
+    flags.DEFINE_integer("steps", 150, "Steps of each measurement.", 20)
     flags.DEFINE_string("results", str(ROOT / "benchmarks/results/train.json"), "Results' file.")
 
 
@@ -193,12 +194,13 @@ def _measure_script(one: Contestant, values: Any, folder: Path) -> dict[str, Any
     """Times the real script, from TensorBoard's own figures."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    window = min(_SUMMARY_STEPS, values.steps)
     with tempfile.TemporaryDirectory(dir=folder) as logdir:
         command = [
             *(sys.executable, str(ROOT / "train/train_lenet.py")),
             *(f"--data_dir={values.data_dir}", f"--logdir={logdir}/run", "--precision=float32"),
-            *(f"--batch_size={BATCH_SIZE}", f"--max_steps={values.steps + 10}"),
-            *("--summary_every_steps=10", "--validate_on=none", *one.options),
+            *(f"--batch_size={BATCH_SIZE}", f"--max_steps={window + values.steps}"),
+            *(f"--summary_every_steps={window}", "--validate_on=none", *one.options),
         ]
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
         if finished.returncode:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from model_definition.run_dir import write_atomically
 from predict.reader import ReadDigit, Reading
 
 # Told apart by any eye, and legible under white text.
@@ -118,13 +119,6 @@ def write_png(path: Path, picture: Image.Image) -> None:
       path: the file.
       picture: what to write.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        picture.save(temporary, "PNG", compress_level=1)  # A photo takes seconds at the default.
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno:
-            error.filename = str(path)  # The user knows this one.
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    png = io.BytesIO()
+    picture.save(png, "PNG", compress_level=1)  # A photo takes seconds at the default.
+    write_atomically(path, png.getvalue())

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -102,11 +104,12 @@ def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     write_png(path, Image.new("L", (5, 4), 9))
     assert np.asarray(Image.open(path)).shape == (4, 5)
 
-    def fail(self, file, *args, **kwargs):
-        file.write_bytes(b"half")
+    def fail(self, content):
+        with self.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError("disk full")
 
-    monkeypatch.setattr(Image.Image, "save", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
         write_png(path, Image.new("L", (1, 1)))
     assert np.asarray(Image.open(path)).shape == (4, 5)
