@@ -32,8 +32,8 @@ def test_trains_scores_and_does_not_train_again(make_dataset, run_script, tmp_pa
     assert (again.returncode, again.stderr) == (0, "")
     assert again.stdout == done.stdout
     assert f"{100 * run['test_accuracy']:.2f} (1)" in again.stdout
-    (*_, last) = run_script(*command, "--ensembles=best").stderr.splitlines()
-    assert last == "accuracy.py: no run of best is there; give --recipes with them"
+    (*_, last) = run_script(*command, "--ensembles=cnn9975").stderr.splitlines()
+    assert last == "accuracy.py: no run of cnn9975 is there; give --recipes with them"
 
 
 def test_an_unknown_recipe(run_script):
@@ -54,20 +54,20 @@ def test_an_ensemble_is_its_recipes_runs_together(monkeypatch):
         "best": {"0": {"seconds": 3.0}, "1": {"seconds": 4.0}},
         "tiny": {"0": {"seconds": 9.0}},
     }
-    score = accuracy._score_ensemble(accuracy.ENSEMBLES["best"], runs, Path("runs"))
-    assert score["members"] == ["best-0", "best-1"]
+    score = accuracy._score_ensemble(accuracy.ENSEMBLES["cnn9975"], runs, Path("runs"))
+    assert score["members"] == ["cnn9975-0", "cnn9975-1"]
     assert (score["seconds"], score["test_accuracy"]) == (7.0, 0.5)
-    assert asked[0][:2] == ("eval/evaluate.py", "--logdir=runs/best-0,runs/best-1")
+    assert asked[0][:2] == ("eval/evaluate.py", "--logdir=runs/cnn9975-0,runs/cnn9975-1")
 
 
 def test_table():
     runs = {str(n): {"test_accuracy": 0.99 + n / 1000, "seconds": 10.0 * n} for n in (1, 2, 3)}
-    score = {"members": ["best-0", "best-1"], "test_accuracy": 0.9976, "seconds": 1234.5}
-    lines = format_table({"speed99": runs, "best_tiny": {}}, {"best": score}).splitlines()
+    score = {"members": ["cnn9975-0", "cnn9975-1"], "test_accuracy": 0.9976, "seconds": 1234.5}
+    lines = format_table({"speed99": runs, "best_tiny": {}}, {"cnn9975": score}).splitlines()
     assert lines[2:] == [
         "| `speed99` | `fast`, time to 99 % | 99.00 % in 5 s | 99.20 ± 0.10 (3) | 20 |",
         "| `best_tiny` | under 10,000 parameters | 99.50 % |  |  |",
-        "| `best` | 2 runs as one, with test-time shifts | 99.80 % in 10,800 s | 99.76 | 1,234 |",
+        "| `cnn9975` | 2 runs as one, with test-time shifts | 99.80 % in 10,800 s | 99.76 | 1,234 |",
     ]
 
 
