@@ -62,12 +62,12 @@ def test_an_ensemble_is_its_recipes_runs_together(monkeypatch):
 
 def test_table():
     runs = {str(n): {"test_accuracy": 0.99 + n / 1000, "seconds": 10.0 * n} for n in (1, 2, 3)}
-    score = {"members": ["cnn9975-0", "cnn9975-1"], "test_accuracy": 0.9976, "seconds": 1234.5}
+    score = {"members": ["cnn9975-0", "cnn9975-1"], "test_accuracy": 0.9976, "seconds": 900.0}
     lines = format_table({"speed99": runs, "best_tiny": {}}, {"cnn9975": score}).splitlines()
     assert lines[2:] == [
         "| `speed99` | `fast`, time to 99 % | 99.00 % in 5 s | 99.20 ± 0.10 (3) | 20 |",
         "| `best_tiny` | under 10,000 parameters | 99.50 % |  |  |",
-        "| `cnn9975` | 2 runs as one, with test-time shifts | 99.80 % in 10,800 s | 99.76 | 1,234 |",
+        "| `cnn9975` | 2 runs as one, with test-time shifts | 99.80 % in 10,800 s | 99.76 | 900 |",
     ]
 
 
