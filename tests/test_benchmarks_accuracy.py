@@ -51,7 +51,7 @@ def test_an_ensemble_is_its_recipes_runs_together(monkeypatch):
 
     monkeypatch.setattr(accuracy, "run_script", evaluate)
     runs: dict = {
-        "best": {"0": {"seconds": 3.0}, "1": {"seconds": 4.0}},
+        "cnn9975": {"0": {"seconds": 3.0}, "1": {"seconds": 4.0}},
         "tiny": {"0": {"seconds": 9.0}},
     }
     score = accuracy._score_ensemble(accuracy.ENSEMBLES["cnn9975"], runs, Path("runs"))
