@@ -93,8 +93,9 @@ def prepare(
         ink *= 255 / max(ink.max(), 1)
         mass = max(ink.sum(), 1)
         down, across = ink.sum(1) @ np.arange(rows) / mass, ink.sum(0) @ np.arange(columns) / mass
-        top = min(max(round(height / 2 - down), 0), height - rows)
-        left = min(max(round(width / 2 - across), 0), width - columns)
+        # Processors add up in their own order, and a half must be one on all of them.
+        top = min(max(round(round(height / 2 - down, 6)), 0), height - rows)
+        left = min(max(round(round(width / 2 - across, 6)), 0), width - columns)
         frame[top : top + rows, left : left + columns] = np.round(ink)
     return np.repeat(frame[:, :, None], channels, axis=2)
 
