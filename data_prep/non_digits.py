@@ -89,14 +89,13 @@ def prepare(
         paper = paper.crop(box)
         scale = min(height * _INK_SHARE / paper.height, width * _INK_SHARE / paper.width)
         rows, columns = (max(1, round(side * scale)) for side in (paper.height, paper.width))
-        ink = np.asarray(paper.resize((columns, rows), Image.Resampling.BOX), np.float64)
-        ink *= 255 / max(ink.max(), 1)
+        # Whole numbers, whose sums are the same on every processor.
+        ink = np.asarray(paper.resize((columns, rows), Image.Resampling.BOX), np.int64)
         mass = max(ink.sum(), 1)
         down, across = ink.sum(1) @ np.arange(rows) / mass, ink.sum(0) @ np.arange(columns) / mass
-        # Processors add up in their own order, and a half must be one on all of them.
-        top = min(max(round(round(height / 2 - down, 6)), 0), height - rows)
-        left = min(max(round(round(width / 2 - across, 6)), 0), width - columns)
-        frame[top : top + rows, left : left + columns] = np.round(ink)
+        top = min(max(round(height / 2 - down), 0), height - rows)
+        left = min(max(round(width / 2 - across), 0), width - columns)
+        frame[top : top + rows, left : left + columns] = np.round(ink * (255 / max(ink.max(), 1)))
     return np.repeat(frame[:, :, None], channels, axis=2)
 
 
