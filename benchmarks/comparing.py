@@ -120,6 +120,18 @@ def time_process(
         )
 
 
+def read_scalar(folder: Path, name: str) -> float:
+    """Returns the median of a scalar that a training wrote for TensorBoard.
+
+    Its first value is left out, since the first steps take longer.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return statistics.median(event.value for event in events.Scalars(name)[1:])
+
+
 def _environment() -> dict[str, str]:
     return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -187,8 +199,3 @@ def describe_machine() -> str:
     flags = facts.get("flags", "").split()
     found = "".join(f", {name}" for name in _INSTRUCTIONS if name in flags)
     return f"{os.cpu_count()} x {facts.get('model name', platform.machine())}{found}"
-
-
-def has_bfloat16() -> bool:
-    """Tells whether the processor multiplies bfloat16 itself."""
-    return "_bf16" in describe_machine()

@@ -21,10 +21,11 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 
 from absl import flags
 
-from benchmarks.comparing import ROOT, has_bfloat16, time_process
+from benchmarks.comparing import ROOT, read_scalar, time_process
 from data_prep import command_line
 from data_prep.command_line import UserError
 from data_prep.schema import load_manifest
+from train.processor import has_bfloat16
 
 _READ_BATCH = 256
 
@@ -142,8 +143,6 @@ def _time_steps(run: Callable[[], object], steps: int) -> float:
 
 def _measure_training(data_dir: Path, folder: Path, steps: int, repeats: int) -> None:
     """Times training by the real script, from TensorBoard's own figures."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     precisions = ["float32", "bfloat16"] if has_bfloat16() else ["float32"]
     if len(precisions) == 1:
         print("train, bfloat16: this processor has no bfloat16 instructions")
@@ -158,10 +157,7 @@ def _measure_training(data_dir: Path, folder: Path, steps: int, repeats: int) ->
             ]
             finished = subprocess.run(command, capture_output=True, text=True, check=True)
             assert json.loads(finished.stdout)["step"] == steps
-            events = EventAccumulator(str(logdir / "train"))
-            events.Reload()
-            scalars = events.Scalars("images_per_second")[1:]  # without the first steps
-            speeds.append(statistics.median(event.value for event in scalars))
+            speeds.append(read_scalar(logdir / "train", "images_per_second"))
         _report(f"train LeNet, batch 128, {precision}", speeds, "images/s", 0)
 
 

@@ -31,10 +31,11 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 import numpy as np
 from absl import flags
 
-from benchmarks.comparing import ROOT, current_commit, describe_machine, has_bfloat16, write_json
+from benchmarks.comparing import ROOT, current_commit, describe_machine, read_scalar, write_json
 from benchmarks.tfds_opens import load_arrays
 from data_prep import command_line
 from data_prep.command_line import UserError, log
+from train.processor import has_bfloat16
 
 BATCH_SIZE = 128
 _SUMMARY_STEPS = 50  # between two summaries, as the script has it by default
@@ -42,7 +43,6 @@ _SUMMARY_STEPS = 50  # between two summaries, as the script has it by default
 _IMAGE_MULTIPLY_ADDS = 3 * 13_883_904 - 627_200
 # Keras on TensorFlow gets oneDNN as well, which TensorFlow leaves off on some processors.
 _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
-_BFLOAT16 = "--precision=bfloat16"
 _AUGMENTED = ("--shift=0.1", "--rotation=15", "--zoom=0.15")
 
 
@@ -78,7 +78,7 @@ class Contestant:
 CONTESTANTS = (
     Contestant("ours", "script"),
     Contestant("ours, bare", "bare"),
-    Contestant("ours, bfloat16", "script", (_BFLOAT16,)),
+    Contestant("ours, bfloat16", "script"),
     Contestant("ours, bfloat16, bare", "bare", ("bfloat16",)),
     Contestant("PyTorch", "torch"),
     Contestant("PyTorch, channels_last", "torch", ("channels_last",)),
@@ -96,7 +96,7 @@ CONTESTANTS = (
     Contestant("Keras, jax, 20 steps at once", "keras", ("jit", "many"), backend="jax"),
     Contestant("Keras, torch", "keras", (), backend="torch"),
     Contestant("ours, augmented", "script", _AUGMENTED, augmented=True),
-    Contestant("ours, bfloat16, augmented", "script", (*_AUGMENTED, _BFLOAT16), augmented=True),
+    Contestant("ours, bfloat16, augmented", "script", _AUGMENTED, augmented=True),
     Contestant("PyTorch, augmented", "torch", ("channels_last", "augmented"), augmented=True),
     Contestant(
         "PyTorch, bfloat16, augmented",
@@ -192,26 +192,22 @@ def _measure(one: Contestant, values: Any, images: Path, folder: Path) -> dict[s
 
 def _measure_script(one: Contestant, values: Any, folder: Path) -> dict[str, Any]:
     """Times the real script, from TensorBoard's own figures."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     window = min(_SUMMARY_STEPS, values.steps)
     with tempfile.TemporaryDirectory(dir=folder) as logdir:
         command = [
             *(sys.executable, str(ROOT / "train/train_lenet.py")),
-            *(f"--data_dir={values.data_dir}", f"--logdir={logdir}/run", "--precision=float32"),
+            *(f"--data_dir={values.data_dir}", f"--logdir={logdir}/run"),
+            f"--precision={'bfloat16' if one.is_bfloat16 else 'float32'}",
             *(f"--batch_size={BATCH_SIZE}", f"--max_steps={window + values.steps}"),
             *(f"--summary_every_steps={window}", "--validate_on=none", *one.options),
         ]
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
         if finished.returncode:
             raise UserError(f"{one.name} failed: {finished.stderr.strip()[-1000:]}")
-        events = EventAccumulator(f"{logdir}/run/train")
-        events.Reload()
-        figures = {
-            name: statistics.median(event.value for event in events.Scalars(name)[1:])
+        return {
+            name: read_scalar(Path(logdir) / "run/train", name)
             for name in ("images_per_second", "input_wait_share")
         }
-    return figures
 
 
 def format_table(results: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ one after the other. Each finished run is one entry of --results; the table is m
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -17,7 +16,7 @@ if __name__ == "__main__":  # The project's root instead of this folder on the m
 
 from absl import flags
 
-from benchmarks.comparing import ROOT, write_json
+from benchmarks.comparing import ROOT, read_scalar, write_json
 from benchmarks.recipe_runs import complete_runs, format_accuracy, load_results, run_script
 from data_prep import command_line
 from data_prep.schema import load_manifest
@@ -60,18 +59,13 @@ def main(argv: list[str]) -> None:
 
 def _measure_speed(network: str, data_dir: Path) -> float:
     """Returns the images a second of a short run, from TensorBoard's own figures."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     with tempfile.TemporaryDirectory() as folder:
         run_script(
             *("train/train_lenet.py", f"--recipe={network}", f"--data_dir={data_dir}"),
             *(f"--logdir={folder}/run", f"--max_steps={_SPEED_STEPS}"),
             "--summary_every_steps=10",
         )
-        events = EventAccumulator(f"{folder}/run/train")
-        events.Reload()
-        scalars = events.Scalars("images_per_second")[1:]  # without the first steps
-    return statistics.median(event.value for event in scalars)
+        return read_scalar(Path(folder) / "run/train", "images_per_second")
 
 
 def format_table(results: dict[str, Any]) -> str:

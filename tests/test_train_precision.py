@@ -3,7 +3,8 @@ from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 from data_prep.command_line import UserError
 from model_definition.architecture import load_architecture, parse_architecture
-from train.precision import has_bfloat16, resolve_precision, session_config
+from train.precision import resolve_precision, session_config
+from train.processor import has_bfloat16
 
 LENET = load_architecture("lenet", image_shape=(28, 28, 1), num_classes=10)
 FLAGS = "processor : 0\nflags\t\t: fpu avx512f{} sse2\n"

@@ -12,7 +12,6 @@ from model_definition.architecture import Architecture
 from model_definition.model_fn import ModeKeys, ModelParams, model_fn
 from train.config import TrainConfig
 from train.optimizer import TrainStep, build_train_step
-from train.precision import resolve_precision
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,8 @@ def build_trained_model(
       features: images float32 [n, height, width, channels], as `preprocess.normalize` gives them.
       labels: int64 [n].
       architecture: the network.
-      config: the optimiser and its values, label smoothing, and the seed.
+      config: the optimiser and its values, label smoothing, the seed, and a precision that is no
+        longer `auto`.
       total_steps: how many steps the run makes.
       steps_an_epoch: how many steps one pass over the training images makes.
       first_step: the global step at which the schedule begins.
@@ -80,7 +80,7 @@ def build_trained_model(
         config.label_smoothing,
         train_op_fn,
         # In bfloat16 it is the direct operations that the processor has instructions for.
-        fast=resolve_precision(config.precision, architecture) == "float32",
+        fast=config.precision == "float32",
     )
     spec = model_fn(features, labels, ModeKeys.TRAIN, params)
     correct = tf.equal(spec.predictions["classes"], labels)

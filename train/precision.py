@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import tensorflow as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from data_prep.command_line import UserError
 from model_definition.architecture import Architecture
+from train.processor import has_bfloat16
 
-_CPUINFO = Path("/proc/cpuinfo")
 _BFLOAT16_CHANNELS = 16  # oneDNN has quick bfloat16 normalisation for multiples of so many alone
-
-
-def has_bfloat16(cpuinfo: Path = _CPUINFO) -> bool:
-    """Tells whether the processor multiplies bfloat16 itself.
-
-    Args:
-      cpuinfo: Linux's description of the processor; where there is none, the answer is no.
-    """
-    flags = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.is_file() else []
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def resolve_precision(precision: str, architecture: Architecture) -> str:
