@@ -41,12 +41,14 @@ class Row:
       to_reach: what it is to reach.
       script: that measures it; its results have the same name.
       reached: says from the results what was reached; what it misses there was not measured.
+      recipe: whose runs those are; empty where the results are of no recipe.
     """
 
     claim: str
     to_reach: str
     script: str
     reached: Callable[[Any], str]
+    recipe: str = ""
 
 
 def define_flags() -> None:
@@ -89,14 +91,9 @@ def make_table(folder: Path) -> str:
 
 def _find_machine(row: Row, results: Any) -> str:
     """Names the machine that gave a row's results."""
-    if row.script != "accuracy":
+    if not row.recipe:
         return results["machine"]
-    runs = [run for recipe in _recipes_of(row) for run in results["runs"][recipe].values()]
-    return "; ".join(sorted({run["machine"] for run in runs}))
-
-
-def _recipes_of(row: Row) -> list[str]:
-    return [recipe for recipe in CLAIMS if f"`{recipe}`" in row.claim]
+    return "; ".join(sorted({run["machine"] for run in results["runs"][row.recipe].values()}))
 
 
 def _convert_seconds(results: Any) -> str:
@@ -111,7 +108,9 @@ def _convert_memory(results: Any) -> str:
         for way, peaks in results["figures"]["peak_megabytes"].items()
         if way.endswith(" drawn")
     }
-    return ", ".join(f"{peak:.0f} MB for {n}" for n, peak in megabytes.items()) or "not measured"
+    if not megabytes:
+        raise KeyError("drawn")
+    return ", ".join(f"{peak:.0f} MB for {n}" for n, peak in megabytes.items())
 
 
 def _read_speed(epoch: str) -> Callable[[Any], str]:
@@ -137,9 +136,9 @@ def _accuracy(recipe: str) -> Callable[[Any], str]:
     return describe
 
 
-def _ensemble(name: str) -> Callable[[Any], str]:
+def _ensemble(recipe: str) -> Callable[[Any], str]:
     def describe(results: Any) -> str:
-        score = results["ensembles"][name]
+        score = results["ensembles"][recipe]
         return (
             f"{100 * score['test_accuracy']:.2f} % of {len(score['members'])} runs in "
             f"{score['seconds']:,.0f} s"
@@ -156,15 +155,20 @@ def _pytorch_example(results: Any) -> str:
     return f"{accuracy:.2f} % in {seconds:,.0f} s, {'/'.join(map(str, epochs))} epochs"
 
 
+def _seconds(results: Any) -> dict[str, float]:
+    """Returns the median seconds of what start.py measured, by its name."""
+    return {name: figure["seconds"][0] for name, figure in results["figures"].items()}
+
+
 def _evaluation(results: Any) -> str:
-    seconds = {name: figure["seconds"][0] for name, figure in results["figures"].items()}
+    seconds = _seconds(results)
     beyond = seconds["evaluate.py"] - seconds["its import by our scripts"]
     limit = results["evaluation"]["arithmetic"]["seconds"]
     return f"{beyond:.2f} s, of which {limit:.2f} s at the rate of a matrix product"
 
 
 def _first_step(results: Any) -> str:
-    seconds = {name: figure["seconds"][0] for name, figure in results["figures"].items()}
+    seconds = _seconds(results)
     return (
         f"{seconds['first step, train_lenet.py']:.2f} s; Keras {seconds['first step, Keras']:.2f} s"
     )
@@ -172,8 +176,8 @@ def _first_step(results: Any) -> str:
 
 def _help(results: Any) -> str:
     seconds = {
-        name.removesuffix(" --help"): figure["seconds"][0]
-        for name, figure in results["figures"].items()
+        name.removesuffix(" --help"): took
+        for name, took in _seconds(results).items()
         if name.endswith(" --help")
     }
     slowest = max(seconds, key=seconds.__getitem__)
@@ -183,14 +187,12 @@ def _help(results: Any) -> str:
 def _recipe_rows() -> list[Row]:
     rows = []
     for recipe, claim in CLAIMS.items():
-        limit = "" if claim.seconds is None else f" in {claim.seconds:,.0f} s"
-        to_reach = f"{claim.accuracy:.2f} %{limit}, mean of {claim.seeds} seeds"
+        to_reach = f"{claim.to_reach}, mean of {claim.seeds} seeds"
         what = f"{claim.what} (recipe `{recipe}`)"
-        rows.append(Row(what, to_reach, "accuracy", _accuracy(recipe)))
-    for name, ensemble in ENSEMBLES.items():
-        recipes = " and ".join(f"`{recipe}`" for recipe in ensemble.recipes)
-        to_reach = f"{ensemble.accuracy:.2f} % in {ensemble.seconds:,.0f} s"
-        rows.append(Row(f"ensemble of {recipes}", to_reach, "accuracy", _ensemble(name)))
+        rows.append(Row(what, to_reach, "accuracy", _accuracy(recipe), recipe))
+    for recipe, together in ENSEMBLES.items():
+        what = f"ensemble of `{recipe}`"
+        rows.append(Row(what, together.to_reach, "accuracy", _ensemble(recipe), recipe))
     return rows
 
 

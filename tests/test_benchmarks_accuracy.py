@@ -50,11 +50,8 @@ def test_an_ensemble_is_its_recipes_runs_together(monkeypatch):
         return '{"accuracy": 0.5}'
 
     monkeypatch.setattr(accuracy, "run_script", evaluate)
-    runs: dict = {
-        "cnn9975": {"0": {"seconds": 3.0}, "1": {"seconds": 4.0}},
-        "tiny": {"0": {"seconds": 9.0}},
-    }
-    score = accuracy._score_ensemble(accuracy.ENSEMBLES["cnn9975"], runs, Path("runs"))
+    runs = {"0": {"seconds": 3.0}, "1": {"seconds": 4.0}}
+    score = accuracy._score_ensemble("cnn9975", runs, Path("runs"))
     assert score["members"] == ["cnn9975-0", "cnn9975-1"]
     assert (score["seconds"], score["test_accuracy"]) == (7.0, 0.5)
     assert asked[0][:2] == ("eval/evaluate.py", "--logdir=runs/cnn9975-0,runs/cnn9975-1")
