@@ -16,6 +16,7 @@ import tf_slim as slim
 
 from input_pipeline.shifts import build_copies_apart, build_shifted_copies
 from model_definition.architecture import Architecture
+from model_definition.distillation import Teacher
 from model_definition.network import build_network
 
 
@@ -37,6 +38,7 @@ class ModelParams:
       label_smoothing: share of the target spread over all classes, 0 to 1; training only.
       train_op_fn: turns the loss into the operation that makes one step; training only.
       fast: whether convolutions may be products in frequencies; training only.
+      teacher: another network to learn from besides the labels; training only.
     """
 
     architecture: Architecture
@@ -44,6 +46,7 @@ class ModelParams:
     label_smoothing: float = 0.0
     train_op_fn: Callable[[tf.Tensor], tf.Operation] | None = None
     fast: bool = False
+    teacher: Teacher | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def model_fn(
         return EstimatorSpec(mode, predictions, end_points)
     one_hot = tf.one_hot(labels, params.architecture.num_classes)
     if training:
-        loss = _training_loss(logits, one_hot, params.label_smoothing)
+        loss = _training_loss(features, logits, one_hot, params)
         assert params.train_op_fn is not None, "training needs a train_op_fn"
         return EstimatorSpec(mode, predictions, end_points, loss, params.train_op_fn(loss))
     return _evaluate(predictions, end_points, labels, one_hot)
@@ -192,9 +195,13 @@ def _evaluate(
     return EstimatorSpec(ModeKeys.EVAL, predictions, end_points, loss, eval_metric_ops=metrics)
 
 
-def _training_loss(logits: tf.Tensor, one_hot: tf.Tensor, label_smoothing: float) -> tf.Tensor:
-    num_classes = one_hot.shape[-1]
-    targets = one_hot * (1.0 - label_smoothing) + label_smoothing / num_classes
+def _training_loss(
+    features: tf.Tensor, logits: tf.Tensor, one_hot: tf.Tensor, params: ModelParams
+) -> tf.Tensor:
+    num_classes, smoothing = one_hot.shape[-1], params.label_smoothing
+    targets = one_hot * (1.0 - smoothing) + smoothing / num_classes
     losses = tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits)
+    if params.teacher is not None:
+        losses = params.teacher.blend(losses, features, logits)
     regularization = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.REGULARIZATION_LOSSES)
     return tf.add_n([tf.reduce_mean(losses), *regularization], name="loss")

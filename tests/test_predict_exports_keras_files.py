@@ -270,6 +270,10 @@ def test_what_keras_cannot_keep_is_told(trained, capsys):
     )
     compiled(with_config(trained, optimizer="sgd", schedule="cosine"))
     assert capsys.readouterr().err == ""
+    compiled(with_config(trained, teacher="runs/other"))
+    assert capsys.readouterr().err == (
+        "Keras: its loss is about the labels alone, not about the teacher's answers\n"
+    )
 
 
 def test_momentum_under_a_changing_rate_is_told(tmp_path, capsys):

@@ -29,6 +29,10 @@ def test_defaults_are_in_range():
         ("beta2", -0.1, "a number from 0 to below 1"),
         ("weight_decay", -1e-4, "a number from 0 to below 1000"),
         ("label_smoothing", 1.0, "a number from 0 to below 1"),
+        ("teacher_share", 0.0, "a number above 0, at most 1"),
+        ("teacher_share", 1.1, "a number above 0, at most 1"),
+        ("teacher_temperature", 0.0, "a number from 0.001 to below 1000"),
+        ("teacher_temperature", float("nan"), "a number from 0.001 to below 1000"),
         ("clip_norm", -1.0, "a number, at least 0"),
         ("clip_norm", float("inf"), "a number, at least 0"),
         ("ema_decay", 1.0, "a number from 0 to below 1"),
@@ -153,6 +157,9 @@ def test_flags_without_an_effect_are_found():
         "beta2": "--optimizer=adam",
     }
     assert unused_flags({"optimizer": "momentum", "momentum": 0.5}) == {}
+    taught = {"teacher_share": 0.5, "teacher_temperature": 2.0}
+    assert unused_flags(taught) == dict.fromkeys(taught, "--teacher=RUN")
+    assert unused_flags({**taught, "teacher": "runs/lenet"}) == {}
 
 
 def test_steps_follow_from_epochs():

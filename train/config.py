@@ -53,6 +53,9 @@ class TrainConfig:
     beta2: float = 0.999  # adam: decay of the squared gradient's moving average
     weight_decay: float = 0.0  # decoupled: weights shrink by rate x this in every step
     label_smoothing: float = 0.0  # share of the target spread over all classes
+    teacher: str = ""  # runs to learn from as well, named as --logdir names them; empty for none
+    teacher_share: float = 0.9  # of the loss that is about the teacher's answers
+    teacher_temperature: float = 3.0  # by which the logits of both are divided
     clip_norm: float = 0.0  # largest norm of the gradient; 0 for any
     ema_decay: float = 0.0  # of the moving average of the weights; 0 for none
     patience: int = 0  # validations without improvement before stopping; 0 for never
@@ -130,6 +133,8 @@ _RANGES = (
     ("beta2", 0.0, 1.0, "a number from 0 to below 1"),
     ("weight_decay", 0.0, 1e3, "a number from 0 to below 1000"),
     ("label_smoothing", 0.0, 1.0, "a number from 0 to below 1"),
+    ("teacher_share", 1e-9, 1.0 + 1e-9, "a number above 0, at most 1"),
+    ("teacher_temperature", 1e-3, 1e3, "a number from 0.001 to below 1000"),
     ("clip_norm", 0.0, math.inf, "a number, at least 0"),
     ("ema_decay", 0.0, 1.0, "a number from 0 to below 1"),
     ("patience", 0, 2**31, "a whole number, at least 0"),
@@ -139,12 +144,14 @@ _RANGES = (
     ("cache_mb", 1, 2**31, "a whole number, at least 1"),
     ("seed", 0, 2**31, "a whole number from 0 to 2147483647"),
 )
-# A flag, the flag that decides whether it is used, and the values with which it is.
+# A flag, the flag that decides whether it is used, and the values with which it is; none for any.
 _BELONGS_TO = (
     ("momentum", "optimizer", ("momentum", "rmsprop")),
     ("beta1", "optimizer", ("adam",)),
     ("beta2", "optimizer", ("adam",)),
     ("decay_rate", "schedule", ("exponential",)),
+    ("teacher_share", "teacher", ()),
+    ("teacher_temperature", "teacher", ()),
 )
 
 
@@ -214,10 +221,14 @@ def unused_flags(given: Mapping[str, Any]) -> dict[str, str]:
       Where each such flag belongs, by its name: `--schedule=exponential`.
     """
     return {
-        name: f"--{other}={' or '.join(values)}"
+        name: f"--{other}={' or '.join(values) or 'RUN'}"
         for name, other, values in _BELONGS_TO
-        if name in given and given.get(other, getattr(TrainConfig, other)) not in values
+        if name in given and not _is_among(given.get(other, getattr(TrainConfig, other)), values)
     }
+
+
+def _is_among(value: str, values: tuple[str, ...]) -> bool:
+    return value in values if values else bool(value)
 
 
 def changed_flags(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[str]]:

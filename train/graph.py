@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow.compat.v1 as tf1
 
 from model_definition.architecture import Architecture
+from model_definition.distillation import Teacher
 from model_definition.model_fn import ModeKeys, ModelParams, model_fn
 from train.config import TrainConfig
 from train.optimizer import TrainStep, build_train_step
@@ -44,6 +45,7 @@ def build_trained_model(
     total_steps: int,
     steps_an_epoch: float,
     first_step: int = 0,
+    teacher: Teacher | None = None,
 ) -> TrainedModel:
     """Adds a model and its optimiser to the current graph.
 
@@ -56,6 +58,7 @@ def build_trained_model(
       total_steps: how many steps the run makes.
       steps_an_epoch: how many steps one pass over the training images makes.
       first_step: the global step at which the schedule begins.
+      teacher: another network to learn from besides the labels.
 
     Returns:
       Its operations.
@@ -81,6 +84,7 @@ def build_trained_model(
         train_op_fn,
         # In bfloat16 it is the direct operations that the processor has instructions for.
         fast=config.precision == "float32",
+        teacher=teacher,
     )
     spec = model_fn(features, labels, ModeKeys.TRAIN, params)
     correct = tf.equal(spec.predictions["classes"], labels)

@@ -21,6 +21,7 @@ from input_pipeline.mixture import Part
 from input_pipeline.records import damage_named, shard_paths
 from model_definition.architecture import Architecture, load_architecture
 from model_definition.checkpoints import checkpoint_step, choose_checkpoint, list_checkpoints
+from model_definition.distillation import Teacher
 from model_definition.litert import export_litert
 from model_definition.run_dir import FIRST_VERSION, Run, read_current_version
 from train.calibration import calibrate
@@ -40,6 +41,7 @@ from train.precision import resolve_precision, session_config
 from train.resume import start_or_resume
 from train.run_lock import locked
 from train.summaries import StepSummaries, build_summaries, scalar_summary, write_texts
+from train.teacher import load_teacher
 from train.validation import History, Score, Validator
 
 
@@ -103,6 +105,7 @@ def train(
     # What `auto` means here is kept, so that a resumed run cannot change its arithmetic.
     config = replace(config, precision=resolve_precision(config.precision, architecture))
     run = _describe_run(config, plan, logdir, architecture)
+    teacher = load_teacher(config, plan)
     signals = signals or StopOnSignalHook()
     with (
         locked(logdir),
@@ -130,6 +133,7 @@ def train(
             plan,
             run,
             architecture,
+            teacher,
             checkpoint,
             start_step,
             history,
@@ -211,6 +215,7 @@ class _Job:
     plan: TrainPlan
     run: Run
     architecture: Architecture
+    teacher: Teacher | None
     checkpoint: Path | None
     start_step: int
     history: History
@@ -246,6 +251,7 @@ def _build_graph(job: _Job) -> _TrainGraph:
         config,
         total_steps=plan.total_steps,
         steps_an_epoch=plan.steps_an_epoch,
+        teacher=job.teacher,
     )
     summaries = build_summaries(
         features=features,

@@ -12,6 +12,7 @@ from data_prep.schema import Manifest
 from input_pipeline.datasets import load_labels
 from input_pipeline.splits import count_examples, resolve_splits
 from input_pipeline.subsets import choose_fold, choose_stratified
+from model_definition.run_dir import Run
 from train.config import TrainConfig, missing_validation
 
 
@@ -97,6 +98,35 @@ def make_plan(config: TrainConfig, data_dir: Path, manifest: Manifest) -> TrainP
         steps_an_epoch=num_examples / config.batch_size,
         validation_steps=config.validation_steps(num_examples),
     )
+
+
+def plan_of_run(run: Run, data_dir: Path, manifest: Manifest) -> TrainPlan:
+    """Works out what a run was trained on, from what its `run.json` keeps.
+
+    Args:
+      run: the run.
+      data_dir: the folder of the dataset that it was trained on.
+      manifest: its manifest.
+
+    Returns:
+      The plan, of which only the images are the run's; its batches have one.
+
+    Raises:
+      UserError: the dataset no longer has such splits.
+    """
+    return make_plan(_read_images_config(run), data_dir, manifest)
+
+
+def find_trained_images(run: Run, data_dir: Path, manifest: Manifest) -> ImageSet:
+    """Returns the images that a run was trained on; see `plan_of_run`."""
+    return _choose_images(_read_images_config(run), data_dir, manifest)[0]
+
+
+def _read_images_config(run: Run) -> TrainConfig:
+    """Returns a configuration with those of a run's flags that decide on its images."""
+    names = ("train_splits", "train_limit", "validate_on", "seed")
+    known = {name: run.config[name] for name in names if name in run.config}
+    return TrainConfig(**known, batch_size=1)
 
 
 def _choose_images(

@@ -64,6 +64,8 @@ def compile_like_run(model: keras.Model, source: ExportSource) -> None:
         rate = rate_now
     if config["weight_decay"]:
         _tell("a file cannot keep that weight decay leaves biases out; it shrinks them")
+    if config.get("teacher"):  # Older runs have no such flag.
+        _tell("its loss is about the labels alone, not about the teacher's answers")
     loss: Any = "sparse_categorical_crossentropy"
     if config["label_smoothing"]:
         _tell("it has label smoothing for one-hot labels only, so train on those")

@@ -39,7 +39,7 @@ from model_definition.versions import (
 )
 from train.calibration import calibrate
 from train.config import TrainConfig
-from train.plan import TrainPlan, make_plan
+from train.plan import TrainPlan, plan_of_run
 from train.precision import resolve_precision
 from train.run_lock import locked
 from train.updating.judging import Comparison, JudgedImages, compare, find_right
@@ -128,7 +128,7 @@ def update(
     with locked(logdir):
         run = load_run(logdir)
         manifest, folder = _load_dataset(run, data_dir)
-        plan = _make_plan(run, manifest, folder)
+        plan = plan_of_run(run, folder, manifest)
         with staged_version(logdir) as staging:
             new = write_examples(
                 examples,
@@ -190,12 +190,6 @@ def _load_dataset(run: Run, data_dir: Path | None) -> tuple[Manifest, Path]:
             "and this run has none; train one with a validation split into another --logdir"
         )
     return manifest, folder
-
-
-def _make_plan(run: Run, manifest: Manifest, folder: Path) -> TrainPlan:
-    names = ("train_splits", "train_limit", "validate_on", "seed")  # what decides on the images
-    trained = {name: run.config[name] for name in names if name in run.config}
-    return make_plan(TrainConfig(**trained, batch_size=1), folder, manifest)
 
 
 def _find_misread(run: Run, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
