@@ -32,14 +32,23 @@ def test_trains_scores_and_does_not_train_again(make_dataset, run_script, tmp_pa
     assert (again.returncode, again.stderr) == (0, "")
     assert again.stdout == done.stdout
     assert f"{100 * run['test_accuracy']:.2f} (1)" in again.stdout
-    (*_, last) = run_script(*command, "--ensembles=cnn9975").stderr.splitlines()
-    assert last == "accuracy.py: no run of cnn9975 is there; give --recipes with them"
+    refused = "accuracy.py: no run of best_lenet is there; give it to --recipes as well, before"
+    for more in ("--ensembles=best", "--recipes=distilled_lenet"):
+        assert run_script(*command, more).stderr.splitlines() == [refused]
 
 
 def test_an_unknown_recipe(run_script):
     done = run_script("benchmarks/accuracy.py", "--recipes=best_tiny,huge")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("accuracy.py: --recipes=huge: expected some of speed99_lenet, ")
+
+
+def test_a_recipe_learns_from_all_runs_of_its_teacher():
+    results = {"best_lenet": {"0": {}, "4": {}}}
+    assert accuracy._name_teachers("speed99", results, Path("runs")) == []
+    assert accuracy._name_teachers("distilled_lenet", results, Path("runs")) == [
+        "--teacher=runs/best_lenet-0,runs/best_lenet-4"
+    ]
 
 
 def test_an_ensemble_is_its_recipes_runs_together(monkeypatch):
@@ -50,21 +59,24 @@ def test_an_ensemble_is_its_recipes_runs_together(monkeypatch):
         return '{"accuracy": 0.5}'
 
     monkeypatch.setattr(accuracy, "run_script", evaluate)
-    runs = {"0": {"seconds": 3.0}, "1": {"seconds": 4.0}}
-    score = accuracy._score_ensemble("cnn9975", runs, Path("runs"))
-    assert score["members"] == ["cnn9975-0", "cnn9975-1"]
-    assert (score["seconds"], score["test_accuracy"]) == (7.0, 0.5)
-    assert asked[0][:2] == ("eval/evaluate.py", "--logdir=runs/cnn9975-0,runs/cnn9975-1")
+    results = {"best_lenet": {"0": {"seconds": 3.0}, "1": {"seconds": 4.0}}, "tiny": {}}
+    results["best_bn_cnn"] = {"0": {"seconds": 5.0}}
+    members = accuracy._list_members(accuracy.ENSEMBLES["best"].recipes, results)
+    score = accuracy._score_ensemble("best", members, Path("runs"))
+    assert score["members"] == ["best_lenet-0", "best_lenet-1", "best_bn_cnn-0"]
+    assert (score["seconds"], score["test_accuracy"]) == (12.0, 0.5)
+    folders = "--logdir=runs/best_lenet-0,runs/best_lenet-1,runs/best_bn_cnn-0"
+    assert asked[0][:2] == ("eval/evaluate.py", folders)
 
 
 def test_table():
     runs = {str(n): {"test_accuracy": 0.99 + n / 1000, "seconds": 10.0 * n} for n in (1, 2, 3)}
-    score = {"members": ["cnn9975-0", "cnn9975-1"], "test_accuracy": 0.9976, "seconds": 900.0}
-    lines = format_table({"speed99": runs, "best_tiny": {}}, {"cnn9975": score}).splitlines()
+    score = {"members": ["best_lenet-0", "a-1"], "test_accuracy": 0.9976, "seconds": 900.0}
+    lines = format_table({"speed99": runs, "best_tiny": {}}, {"best": score}).splitlines()
     assert lines[2:] == [
         "| `speed99` | `fast`, time to 99 % | 99.00 % in 5 s | 99.20 ± 0.10 (3) | 20 |",
         "| `best_tiny` | under 10,000 parameters | 99.50 % |  |  |",
-        "| `cnn9975` | 2 runs as one, with test-time shifts | 99.80 % in 10,800 s | 99.76 | 900 |",
+        "| `best` | 2 runs as one, with test-time shifts | 99.80 % in 10,800 s | 99.76 | 900 |",
     ]
 
 

@@ -35,9 +35,9 @@ def test_figures_come_from_the_results(tmp_path):
     speeds = {"first": {"ours": [300.0], "a peer": [100.0]}, "later": {"ours": [600.0]}}
     write("read", {"machine": "2 x Abacus", "figures": speeds})
     run = {"test_accuracy": 0.9925, "seconds": 7.0, "machine": "4 x Sliderule"}
-    score = {"test_accuracy": 0.998, "members": ["cnn9975-0", "cnn9975-1"], "seconds": 90.0}
-    runs = {"speed99": {"0": run}, "cnn9975": {"0": run}}
-    write("accuracy", {"runs": runs, "ensembles": {"cnn9975": score}})
+    score = {"test_accuracy": 0.998, "members": ["a-0", "b-0"], "seconds": 90.0}
+    runs = {"speed99": {"0": run}, "best_lenet": {"0": run}, "best_bn_cnn": {"0": run}}
+    write("accuracy", {"runs": runs, "ensembles": {"best": score}})
     made = table.make_table(tmp_path)
     for row in (
         "| 0.60 s, 20 x TFDS | `convert.py` | 2 x Abacus |",

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data_prep.command_line import UserError
 from data_prep.schema import load_manifest
@@ -121,6 +122,11 @@ def test_a_checkpoint_and_run_json_are_the_students(tmp_path, data_dir, train_on
         for folder in (tmp_path / "student", tmp_path / "plain")
     ]
     assert names[0] == names[1]
+    events = EventAccumulator(str(tmp_path / "student/train"))
+    events.Reload()
+    shown = [node for node in events.Graph().node if node.name.startswith("teacher/")]
+    assert {"teacher/conv1/Conv2D", "teacher/logits"} <= {node.name for node in shown}
+    assert max(node.ByteSize() for node in shown) < 2000  # not the weights
     config = load_run(tmp_path / "student").config
     assert (config["teacher"], config["teacher_share"]) == (teacher, 0.9)
 

@@ -40,7 +40,13 @@ from train.plan import TrainPlan, make_plan
 from train.precision import resolve_precision, session_config
 from train.resume import start_or_resume
 from train.run_lock import locked
-from train.summaries import StepSummaries, build_summaries, scalar_summary, write_texts
+from train.summaries import (
+    StepSummaries,
+    build_summaries,
+    scalar_summary,
+    write_graph,
+    write_texts,
+)
 from train.teacher import load_teacher
 from train.validation import History, Score, Validator
 
@@ -273,7 +279,7 @@ def _run_steps(job: _Job) -> int:
     )
     with tf.Graph().as_default() as graph, _open_writers(job) as writers:
         ops = _build_graph(job)
-        writers.training.add_graph(graph)
+        write_graph(writers.training, graph)
         saver = tf1.train.Saver(max_to_keep=config.keep_checkpoints, save_relative_paths=True)
         if job.checkpoint:
             known = list_checkpoints(job.run.logdir)

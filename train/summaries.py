@@ -14,6 +14,7 @@ from tensorboard.plugins.text import summary as text_summary
 
 _MOST_IMAGES = 8  # A histogram of all activations of a batch takes as long as ten steps.
 _FILTER_ZOOM = 8
+_LARGE_CONSTANT = 1024  # bytes, beyond which a value is left out of the graph that is shown
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,20 @@ def _draw_filters(kernels: tf.Tensor) -> tf.Tensor:
     grid = tf.transpose(tiles, [0, 2, 1, 3, 4])
     grid = tf.reshape(grid, [1, rows * (height + 1), columns * (width + 1), channels])
     return tf.repeat(tf.repeat(grid, _FILTER_ZOOM, axis=1), _FILTER_ZOOM, axis=2)
+
+
+def write_graph(writer: tf.compat.v1.summary.FileWriter, graph: tf.Graph) -> None:
+    """Writes a graph for TensorBoard, which shows no constants' values: without the large ones.
+
+    Args:
+      writer: of the training run.
+      graph: the training graph; a teacher's weights are constants of it.
+    """
+    definition = graph.as_graph_def(add_shapes=True)
+    for node in definition.node:
+        if node.op == "Const" and node.ByteSize() > _LARGE_CONSTANT:
+            node.attr["value"].tensor.ClearField("tensor_content")
+    writer.add_event(tf.compat.v1.Event(graph_def=definition.SerializeToString()))
 
 
 def write_texts(
