@@ -97,6 +97,13 @@ def test_card_names_the_fold_that_was_validated_on(source):
     assert "- step 5, on fold 2 of 5 of the training images: accuracy 50.00%, loss" in card
 
 
+def test_card_names_the_teacher(source):
+    assert "- taught by" not in write_card(source, [describe(source, "onnx")])
+    config = {**source.run.config, "teacher": "runs/a,runs/b"}
+    taught = dataclasses.replace(source, run=dataclasses.replace(source.run, config=config))
+    assert "\n- taught by: runs/a,runs/b\n" in write_card(taught, [describe(taught, "onnx")])
+
+
 def test_architecture_alone_says_what_it_lacks(source):
     card = write_card(source, [describe(source, "json")])
     assert "Needs weights_h5 as well: export that too." in card

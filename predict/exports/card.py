@@ -115,10 +115,12 @@ def _describe_data(source: ExportSource) -> list[str]:
             "- trained on: not known",
             f"- classes, those of {run.dataset_name}, in the order of the probabilities: `{names}`",
         ]
+    teacher = run.config.get("teacher")  # Older runs have no such flag.
     return [
         f"- dataset: {run.dataset_name}",
         f"- digest of its records: {run.dataset_digest}",
         f"- trained on: {run.config['train_splits']}",
+        *([f"- taught by: {teacher}"] if teacher else []),
         f"- classes, in the order of the probabilities: `{names}`",
     ]
 
