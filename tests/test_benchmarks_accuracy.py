@@ -33,7 +33,7 @@ def test_trains_scores_and_does_not_train_again(make_dataset, run_script, tmp_pa
     assert again.stdout == done.stdout
     assert f"{100 * run['test_accuracy']:.2f} (1)" in again.stdout
     refused = "accuracy.py: no run of best_lenet is there; give it to --recipes as well, before"
-    for more in ("--ensembles=best", "--recipes=distilled_lenet"):
+    for more in ("--ensembles=best_lenet", "--recipes=distilled_lenet"):
         assert run_script(*command, more).stderr.splitlines() == [refused]
 
 
@@ -60,23 +60,23 @@ def test_an_ensemble_is_its_recipes_runs_together(monkeypatch):
 
     monkeypatch.setattr(accuracy, "run_script", evaluate)
     results = {"best_lenet": {"0": {"seconds": 3.0}, "1": {"seconds": 4.0}}, "tiny": {}}
-    results["best_bn_cnn"] = {"0": {"seconds": 5.0}}
-    members = accuracy._list_members(accuracy.ENSEMBLES["best"].recipes, results)
-    score = accuracy._score_ensemble("best", members, Path("runs"))
-    assert score["members"] == ["best_lenet-0", "best_lenet-1", "best_bn_cnn-0"]
+    results["cnn9975"] = {"0": {"seconds": 5.0}}
+    members = accuracy._list_members(["best_lenet", "cnn9975"], results)
+    score = accuracy._score_ensemble("best_lenet", members, Path("runs"))
+    assert score["members"] == ["best_lenet-0", "best_lenet-1", "cnn9975-0"]
     assert (score["seconds"], score["test_accuracy"]) == (12.0, 0.5)
-    folders = "--logdir=runs/best_lenet-0,runs/best_lenet-1,runs/best_bn_cnn-0"
+    folders = "--logdir=runs/best_lenet-0,runs/best_lenet-1,runs/cnn9975-0"
     assert asked[0][:2] == ("eval/evaluate.py", folders)
 
 
 def test_table():
     runs = {str(n): {"test_accuracy": 0.99 + n / 1000, "seconds": 10.0 * n} for n in (1, 2, 3)}
     score = {"members": ["best_lenet-0", "a-1"], "test_accuracy": 0.9976, "seconds": 900.0}
-    lines = format_table({"speed99": runs, "best_tiny": {}}, {"best": score}).splitlines()
+    lines = format_table({"speed99": runs, "best_tiny": {}}, {"best_lenet": score}).splitlines()
     assert lines[2:] == [
         "| `speed99` | `fast`, time to 99 % | 99.00 % in 5 s | 99.20 ± 0.10 (3) | 20 |",
         "| `best_tiny` | under 10,000 parameters | 99.50 % |  |  |",
-        "| `best` | 2 runs as one, with test-time shifts | 99.80 % in 10,800 s | 99.76 | 900 |",
+        "| `best_lenet` | 2 runs as one, with test-time shifts | 99.80 % in 10,800 s | 99.76 | 900 |",
     ]
 
 
