@@ -76,7 +76,8 @@ def test_table():
     assert lines[2:] == [
         "| `speed99` | `fast`, time to 99 % | 99.00 % in 5 s | 99.20 ± 0.10 (3) | 20 |",
         "| `best_tiny` | under 10,000 parameters | 99.50 % |  |  |",
-        "| `best_lenet` | 2 runs as one, with test-time shifts | 99.80 % in 10,800 s | 99.76 | 900 |",
+        "| `best_lenet` | 2 runs as one, with test-time shifts "
+        "| 99.80 % in 10,800 s | 99.76 | 900 |",
     ]
 
 
