@@ -44,7 +44,7 @@ def test_an_unknown_recipe(run_script):
 
 
 def test_a_recipe_learns_from_all_runs_of_its_teacher():
-    results = {"best_lenet": {"0": {}, "4": {}}}
+    results: dict[str, dict] = {"best_lenet": {"0": {}, "4": {}}}
     assert accuracy._name_teachers("speed99", results, Path("runs")) == []
     assert accuracy._name_teachers("distilled_lenet", results, Path("runs")) == [
         "--teacher=runs/best_lenet-0,runs/best_lenet-4"
