@@ -18,11 +18,9 @@ from input_pipeline.datasets import make_eval_dataset
 from input_pipeline.records import damage_named
 from input_pipeline.shifts import count_copies
 from input_pipeline.splits import count_examples
-from model_definition.architecture import parse_run_architecture
 from model_definition.checkpoints import checkpoint_step
 from model_definition.ensemble import Member
-from model_definition.inference import restore_members
-from model_definition.model_fn import ModelParams, ensemble_fn
+from model_definition.inference import build_members, restore_members
 
 _NUM_MISTAKES = 36
 
@@ -198,8 +196,7 @@ def _stream(
     with tf.Graph().as_default(), damage_named(data_dir, manifest, splits):
         dataset = make_eval_dataset(data_dir, manifest, splits=splits, batch_size=num_images)
         features, labels = tf1.data.make_one_shot_iterator(dataset).get_next()
-        params = [ModelParams(parse_run_architecture(member.run)) for member in members]
-        spec = ensemble_fn(features, labels, params, test_time_shifts=test_time_shifts)
+        spec = build_members(features, labels, members, test_time_shifts=test_time_shifts)
         values = {name: value for name, (value, _) in spec.eval_metric_ops.items()}
         updates = [update for _, update in spec.eval_metric_ops.values()]
         probabilities = spec.predictions["probabilities"]

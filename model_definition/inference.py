@@ -16,7 +16,7 @@ from input_pipeline.shifts import count_copies
 from model_definition.architecture import parse_run_architecture
 from model_definition.checkpoints import InferenceSaver
 from model_definition.ensemble import Member
-from model_definition.model_fn import ModelParams, ensemble_fn, member_scope
+from model_definition.model_fn import EstimatorSpec, ModelParams, ensemble_fn, member_scope
 from model_definition.run_dir import Run
 
 _BATCH_SIZE = 250
@@ -118,16 +118,38 @@ def open_ensemble(
             pixels = tf.compat.v1.placeholder(tf.uint8, [None, *image_shape], "pixels")
         else:
             pixels = build_pixels()
-        params = [ModelParams(parse_run_architecture(member.run)) for member in members]
-        spec = ensemble_fn(normalize(pixels), None, params, test_time_shifts=test_time_shifts)
+        spec = build_members(normalize(pixels), None, members, test_time_shifts=test_time_shifts)
         restore_members(session, members)
         batch_size = max(1, _BATCH_SIZE // count_copies(test_time_shifts))
         probabilities = spec.predictions["probabilities"]
         yield InferenceModel(session, pixels, probabilities, spec.end_points, batch_size)
 
 
+def build_members(
+    features: tf.Tensor,
+    labels: tf.Tensor | None,
+    members: Sequence[Member],
+    *,
+    test_time_shifts: int = 0,
+) -> EstimatorSpec:
+    """Adds the models of runs to the current graph, their probabilities averaged.
+
+    Args:
+      features: images float32 [n, height, width, channels], as `preprocess.normalize` gives them.
+      labels: int64 [n]; None to predict.
+      members: the runs, at least one; their classes and images are the same.
+      test_time_shifts: averages over every shift of up to so many pixels both ways as well.
+
+    Returns:
+      The operations of EVAL, or of PREDICT without labels; see `ensemble_fn`. The weights are those
+      that `restore_members` restores.
+    """
+    params = [ModelParams(parse_run_architecture(member.run)) for member in members]
+    return ensemble_fn(features, labels, params, test_time_shifts=test_time_shifts)
+
+
 def restore_members(session: tf.compat.v1.Session, members: Sequence[Member]) -> None:
-    """Restores each member's weights in the graph of `ensemble_fn`, which is the current one.
+    """Restores each member's weights in the graph of `build_members`, which is the current one.
 
     Raises:
       UserError: a checkpoint is not of its run's model.

@@ -207,6 +207,27 @@ def read_current_version(logdir: Path) -> int:
         ) from error
 
 
+def find_misfit(run: Run, manifest: Manifest) -> str | None:
+    """Tells in what a dataset is of other classes or images than a run.
+
+    Args:
+      run: the run.
+      manifest: of the dataset.
+
+    Returns:
+      What each of them has, such as `this run's classes: 5; the dataset mnist's: 10`; None where
+      they fit.
+    """
+    for what, trained, found in (
+        ("classes", len(run.class_names), len(manifest.class_names)),
+        ("class names", " ".join(run.class_names), " ".join(manifest.class_names)),
+        ("image shape", run.image_shape, manifest.image_shape),
+    ):
+        if trained != found:
+            return f"this run's {what}: {trained}; the dataset {manifest.name}'s: {found}"
+    return None
+
+
 def require_same_dataset(run: Run, manifest: Manifest, *, exactly: bool) -> None:
     """Checks that a dataset fits a run.
 
@@ -219,16 +240,10 @@ def require_same_dataset(run: Run, manifest: Manifest, *, exactly: bool) -> None
     Raises:
       UserError: it does not fit; says in what.
     """
-    for what, trained, found in (
-        ("classes", len(run.class_names), len(manifest.class_names)),
-        ("class names", " ".join(run.class_names), " ".join(manifest.class_names)),
-        ("image shape", run.image_shape, manifest.image_shape),
-    ):
-        if trained != found:
-            raise UserError(
-                f"{run.logdir}: this run's {what}: {trained}; the dataset {manifest.name}'s: "
-                f"{found}; name a dataset that fits with --data_dir, or another --logdir"
-            )
+    if misfit := find_misfit(run, manifest):
+        raise UserError(
+            f"{run.logdir}: {misfit}; name a dataset that fits with --data_dir, or another --logdir"
+        )
     if exactly and run.dataset_digest != manifest.digest:
         raise UserError(
             f"{run.logdir}: this run was trained on another dataset ({run.dataset_name}, digest "

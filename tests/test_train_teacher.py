@@ -1,5 +1,6 @@
 """A network that learns from another one: what it is told, by whom, and by whom it may not be."""
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -23,18 +24,12 @@ from tests.train_fixtures import (
     write_model,
 )
 from train import loop
-from train.loop import train
 from train.plan import make_plan
 from train.teacher import load_teacher
 
 v1 = tf.compat.v1
+train = functools.partial(loop.train, exports=False)  # That takes longer than these runs.
 TEACHER = "conv 6 3x3\nbatchnorm\nmaxpool 2x2\nflatten\ndropout 0.5\noutput\n"
-
-
-@pytest.fixture(autouse=True)
-def no_export(monkeypatch):
-    """Exporting takes longer than these runs and is tested elsewhere."""
-    monkeypatch.setattr(loop, "export_litert", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +54,7 @@ def train_one(data_dir, tmp_path_factory):
         key = str(sorted(changes.items()))
         if key not in runs:
             folder = tmp_path_factory.mktemp("run") / "teacher"
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(loop, "export_litert", lambda *_: None)
-                train(make_config(model, **changes), data_dir=data_dir, logdir=folder)
+            train(make_config(model, **changes), data_dir=data_dir, logdir=folder)
             runs[key] = folder
         return runs[key]
 

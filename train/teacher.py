@@ -13,13 +13,11 @@ import tensorflow.compat.v1 as tf1
 
 from data_prep.command_line import UserError, log
 from data_prep.schema import Manifest
-from model_definition.architecture import parse_run_architecture
 from model_definition.checkpoints import choose_checkpoint
 from model_definition.distillation import Teacher
 from model_definition.ensemble import Ensemble, Member, load_ensemble
-from model_definition.inference import restore_members
-from model_definition.model_fn import ModelParams, ensemble_fn
-from model_definition.run_dir import Run
+from model_definition.inference import build_members, restore_members
+from model_definition.run_dir import Run, find_misfit
 from train.config import TrainConfig
 from train.plan import ImageSet, TrainPlan, find_trained_images
 
@@ -41,8 +39,12 @@ def load_teacher(config: TrainConfig, plan: TrainPlan) -> Teacher | None:
     if not config.teacher:
         return None
     ensemble = load_ensemble(config.teacher)
+    if misfit := find_misfit(ensemble.first, plan.manifest):
+        raise UserError(
+            f"--teacher={ensemble.first.logdir}: {misfit}; name a teacher for which they are the "
+            "same"
+        )
     for run in ensemble.runs:
-        _require_fit(run, plan.manifest)
         _require_unseen_validation(run, plan)
     graph = _freeze(ensemble)
 
@@ -52,19 +54,6 @@ def load_teacher(config: TrainConfig, plan: TrainPlan) -> Teacher | None:
 
     log(f"learning from {config.teacher} as well, {config.teacher_share:.0%} of the loss")
     return Teacher(logits_fn, config.teacher_share, config.teacher_temperature)
-
-
-def _require_fit(run: Run, manifest: Manifest) -> None:
-    """Refuses a teacher that answers for other images or classes."""
-    for what, known, found in (
-        ("class names", " ".join(run.class_names), " ".join(manifest.class_names)),
-        ("image shape", run.image_shape, manifest.image_shape),
-    ):
-        if known != found:
-            raise UserError(
-                f"--teacher={run.logdir}: this run's {what}: {known}; the dataset "
-                f"{manifest.name}'s: {found}; name a teacher for which they are the same"
-            )
 
 
 def _require_unseen_validation(run: Run, plan: TrainPlan) -> None:
@@ -106,8 +95,7 @@ def _freeze(ensemble: Ensemble) -> tf1.GraphDef:
     with tf.Graph().as_default() as graph, tf1.Session() as session:
         shape = [None, *ensemble.first.image_shape]
         features = tf1.placeholder(tf.float32, shape, "features")
-        params = [ModelParams(parse_run_architecture(member.run)) for member in members]
-        spec = ensemble_fn(features, None, params)
+        spec = build_members(features, None, members)
         tf.identity(spec.predictions["logits"], "logits")
         restore_members(session, members)
         return tf1.graph_util.convert_variables_to_constants(
