@@ -117,12 +117,13 @@ def main(argv: list[str]) -> None:
     path, logdir = Path(values.results), Path(values.logdir)
     results = load_results(path) or {"runs": {}, "ensembles": {}}
     for recipe in values.recipes:
+        seeds = min(values.seeds, CLAIMS[recipe].seeds)
         complete_runs(
             results["runs"].setdefault(recipe, {}),
             recipe,
             *_ALL_IMAGES,
-            *_name_teachers(recipe, results["runs"], logdir),
-            seeds=min(values.seeds, CLAIMS[recipe].seeds),
+            *(_name_teachers(recipe, results["runs"], logdir) if seeds else ()),
+            seeds=seeds,
             data_dir=Path(values.data_dir),
             logdir=logdir,
             save=lambda: write_json(path, results),

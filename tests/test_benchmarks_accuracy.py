@@ -35,6 +35,9 @@ def test_trains_scores_and_does_not_train_again(make_dataset, run_script, tmp_pa
     refused = "accuracy.py: no run of best_lenet is there; give it to --recipes as well, before"
     for more in ("--ensembles=best_lenet", "--recipes=distilled_lenet"):
         assert run_script(*command, more).stderr.splitlines() == [refused]
+    printed = run_script(*command, "--recipes=distilled_lenet", "--seeds=0")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert "| `distilled_lenet` | LeNet taught by five | 99.60 % |  |  |" in printed.stdout
 
 
 def test_an_unknown_recipe(run_script):
