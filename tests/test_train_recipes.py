@@ -1,6 +1,7 @@
 """Recipes, read by the script's own flags and by the script itself."""
 
 import copy
+import dataclasses
 import re
 
 import pytest
@@ -84,6 +85,12 @@ def test_every_recipe_can_be_used_and_is_described(name, read):
     description = list_recipes()[name]
     assert re.fullmatch(r"[A-Z].{10,80}\.", description), description
     assert (RECIPES / f"{name}.txt").read_text(encoding="utf-8").startswith(f"# {description}\n")
+
+
+def test_the_taught_lenet_differs_from_the_untaught_by_its_teacher(read):
+    taught = read("--recipe=distilled_lenet")
+    assert taught.teacher == "runs/best_lenets"
+    assert dataclasses.replace(taught, teacher="") == read("--recipe=best_lenet")
 
 
 def test_recipe_of_ones_own_is_printed_in_full(read, write, capsys):
