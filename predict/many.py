@@ -135,7 +135,9 @@ def _start(load: Callable[[], bytes]) -> Callable[[], bytes]:
     thread.start()
 
     def finish() -> bytes:
-        thread.join()
+        # In short pieces, since a Ctrl-C that arrives just before a wait begins is heard after it.
+        while thread.is_alive():
+            thread.join(0.1)
         if isinstance(outcome[0], BaseException):
             raise outcome[0]
         return outcome[0]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 import tracemalloc
@@ -105,6 +107,31 @@ def test_fetches_run_side_by_side_within_a_bound(tmp_path, run, monkeypatch):
     )
     assert str(answers[3].error).startswith("the server answered 404")
     assert max(most) == 5 and seconds < 15 * 0.1
+
+def test_ctrl_c_that_interrupts_no_wait_is_heard_soon(run):
+    """As where it arrives just before the main thread begins to wait for a fetch."""
+    asked, stop = threading.Event(), threading.Event()
+
+    def stall(handler):
+        asked.set()
+        stop.wait(20)
+
+    def interrupt():
+        asked.wait(20)
+        time.sleep(0.3)  # The main thread waits by now, and its mask leaves the signal to this one.
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with serve(stall) as url:
+        threading.Thread(target=interrupt, daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        start = time.monotonic()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                list(answer_all([url], run, StubClassifier(), allow_private_urls=True))
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            stop.set()
+    assert time.monotonic() - start < 5
 
 
 def test_a_bug_in_a_thread_is_not_swallowed(run, monkeypatch):
