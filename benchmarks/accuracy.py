@@ -68,7 +68,7 @@ CLAIMS = {
     "speed995": Claim("time to 99.5 %", 99.5, 5, 150.0),
     "best_tiny": Claim("under 10,000 parameters", 99.50, 3),
     "best_lenet": Claim("LeNet's best", 99.60, 5),
-    "distilled_lenet": Claim("LeNet taught by five", 99.60, 3, teacher="best_lenet"),
+    "distilled_lenet": Claim("LeNet taught by five", 99.60, 3, teacher="speed995"),
     "cnn9975": Claim("one small network's best", 99.70, 3, 30 * 60.0),
 }
 
@@ -95,7 +95,10 @@ class EnsembleClaim:
         return f"{self.accuracy:.2f} % in {self.seconds:,.0f} s"
 
 
-ENSEMBLES = {"best_lenet": EnsembleClaim(("best_lenet",), 99.80, 3 * 3600.0, test_time_shifts=1)}
+ENSEMBLES = {
+    "best_lenet": EnsembleClaim(("best_lenet",), 99.80, 3 * 3600.0, test_time_shifts=1),
+    "speed995": EnsembleClaim(("speed995",), 99.80, 3 * 3600.0, test_time_shifts=1),
+}
 
 
 def define_flags() -> None:
