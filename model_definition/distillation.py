@@ -22,11 +22,13 @@ class Teacher:
       share: of the student's loss that is about the teacher's answers, above 0 to 1.
       temperature: by which the logits of both are divided, above 0; the higher, the more the less
         likely classes count.
+      digest: SHA-256 of its weights, in hex.
     """
 
     logits_fn: Callable[[tf.Tensor], tf.Tensor]
     share: float
     temperature: float
+    digest: str
 
     def blend(self, losses: tf.Tensor, features: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Replaces a share of the student's losses by those against the teacher's probabilities.

@@ -56,6 +56,7 @@ class Run:
       class_names: the name of each label, label 0 first.
       config: the training flags, by name.
       versions: of Python and of the libraries that trained it.
+      teacher_digest: SHA-256 of the weights that it learns from, in hex; empty without a teacher.
       version: which version of its weights is meant: 1 as trained, those from 2 on as updated.
     """
 
@@ -70,6 +71,7 @@ class Run:
     class_names: tuple[str, ...]
     config: Mapping[str, Any]
     versions: Mapping[str, str]
+    teacher_digest: str = ""
     version: int = FIRST_VERSION
 
     def __hash__(self) -> int:

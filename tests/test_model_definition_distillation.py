@@ -22,7 +22,7 @@ def answer(features):
 
 @pytest.mark.parametrize(("share", "temperature"), [(0.25, 1.0), (0.9, 4.0), (1.0, 0.5)])
 def test_a_share_of_the_loss_is_the_cross_entropy_with_softened_answers(share, temperature):
-    teacher = Teacher(answer, share, temperature)
+    teacher = Teacher(answer, share, temperature, digest="")
     with v1.Session(graph=tf.Graph()) as session:
         losses = session.run(teacher.blend(*map(tf.constant, (LOSSES, FEATURES, LOGITS))))
     taught = FEATURES.reshape(6, 20) @ TAUGHT
@@ -38,7 +38,7 @@ def test_at_any_temperature_the_gradients_are_of_one_size():
     for temperature in (200.0, 800.0):
         with v1.Session(graph=tf.Graph()) as session:
             logits = tf.constant(LOGITS)
-            loss = Teacher(answer, 1.0, temperature).blend(
+            loss = Teacher(answer, 1.0, temperature, digest="").blend(
                 tf.constant(LOSSES), tf.constant(FEATURES), logits
             )
             gradient = session.run(tf.gradients(loss, logits)[0])
@@ -50,7 +50,7 @@ def test_at_any_temperature_the_gradients_are_of_one_size():
 def test_the_teacher_learns_nothing():
     with tf.Graph().as_default():
         weights = v1.get_variable("taught", initializer=TAUGHT)
-        teacher = Teacher(lambda features: tf.reshape(features, [-1, 20]) @ weights, 0.5, 2.0)
+        teacher = Teacher(lambda features: tf.reshape(features, [-1, 20]) @ weights, 0.5, 2.0, "")
         features, logits = tf.constant(FEATURES), tf.constant(LOGITS)
         loss = teacher.blend(tf.constant(LOSSES), features, logits)
         assert tf.gradients(loss, [weights, features]) == [None, None]

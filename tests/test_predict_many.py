@@ -108,6 +108,7 @@ def test_fetches_run_side_by_side_within_a_bound(tmp_path, run, monkeypatch):
     assert str(answers[3].error).startswith("the server answered 404")
     assert max(most) == 5 and seconds < 15 * 0.1
 
+
 def test_ctrl_c_that_interrupts_no_wait_is_heard_soon(run):
     """As where it arrives just before the main thread begins to wait for a fetch."""
     asked, stop = threading.Event(), threading.Event()

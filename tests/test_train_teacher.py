@@ -1,6 +1,7 @@
 """A network that learns from another one: what it is told, by whom, and by whom it may not be."""
 
 import functools
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -141,6 +142,26 @@ def test_a_run_taken_up_again_ends_with_the_same_weights(tmp_path, data_dir, tra
         train(replace(config, teacher_share=0.5), data_dir=data_dir, logdir=tmp_path / "halted")
 
 
+def test_a_run_goes_on_only_with_the_teacher_that_it_began_with(
+    tmp_path, data_dir, train_one, model
+):
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    shutil.copytree(train_one(), teacher)
+    config = make_config(model, teacher=str(teacher), max_steps=4, epochs=None, schedule="constant")
+    train(config, data_dir=data_dir, logdir=student)
+    shutil.rmtree(teacher)
+    shutil.copytree(train_one(seed=1), teacher)
+    with pytest.raises(UserError) as refused:
+        train(replace(config, max_steps=8), data_dir=data_dir, logdir=student)
+    assert str(refused.value) == (
+        f"{student}: its teacher {teacher} has other weights than when this run began; restore "
+        "those to go on with it, or name another --logdir"
+    )
+    shutil.rmtree(teacher)
+    shutil.copytree(train_one(), teacher)
+    assert train(replace(config, max_steps=8), data_dir=data_dir, logdir=student).step == 8
+
+
 def test_one_that_knows_the_validation_images_is_refused(data_dir, train_one, tmp_path, model):
     everything = train_one(train_splits="train+validation", validate_on="none")
     with pytest.raises(UserError) as refused:
@@ -172,6 +193,7 @@ def test_folds_count_by_their_images(data_dir, train_one):
 def test_one_of_another_dataset_is_taken_at_its_word(tmp_path, data_dir, train_one, capfd):
     write_dataset(tmp_path / "other", sizes={**SIZES, "train": 54})
     teacher = train_one()
+    capfd.readouterr()
     assert load(tmp_path / "other", teacher) is not None
     assert capfd.readouterr().err.startswith(
         f"--teacher={teacher}: was trained on images that are not known here; if this run's "

@@ -110,8 +110,8 @@ def train(
     )
     # What `auto` means here is kept, so that a resumed run cannot change its arithmetic.
     config = replace(config, precision=resolve_precision(config.precision, architecture))
-    run = _describe_run(config, plan, logdir, architecture)
     teacher = load_teacher(config, plan)
+    run = _describe_run(config, plan, logdir, architecture, teacher)
     signals = signals or StopOnSignalHook()
     with (
         locked(logdir),
@@ -181,7 +181,11 @@ def _exhaustion_named(logdir: Path) -> Iterator[None]:
 
 
 def _describe_run(
-    config: TrainConfig, plan: TrainPlan, logdir: Path, architecture: Architecture
+    config: TrainConfig,
+    plan: TrainPlan,
+    logdir: Path,
+    architecture: Architecture,
+    teacher: Teacher | None,
 ) -> Run:
     manifest = plan.manifest
     return Run(
@@ -201,6 +205,7 @@ def _describe_run(
             "tf-slim": importlib.metadata.version("tf-slim"),
             "numpy": np.__version__,
         },
+        teacher_digest=teacher.digest if teacher else "",
     )
 
 

@@ -50,6 +50,11 @@ def start_or_resume(run: Run, manifest: Manifest) -> Path | None:
             f"{run.logdir}: holds a run with other flags ({'; '.join(changed['refused'])}); give "
             "the same flags to go on with it, or name another --logdir"
         )
+    if existing.teacher_digest != run.teacher_digest:
+        raise UserError(
+            f"{run.logdir}: its teacher {run.config['teacher']} has other weights than when this "
+            "run began; restore those to go on with it, or name another --logdir"
+        )
     for line in changed["extended"]:
         log(f"going on with the run in {run.logdir} with another {line}")
     if changed["extended"] and run.config["schedule"] in ("one_cycle", "cosine"):

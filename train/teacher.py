@@ -7,6 +7,9 @@ that neither the optimiser nor a checkpoint knows of them.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 import tensorflow.compat.v1 as tf1
@@ -15,7 +18,7 @@ from data_prep.command_line import UserError, log
 from data_prep.schema import Manifest
 from model_definition.checkpoints import choose_checkpoint
 from model_definition.distillation import Teacher
-from model_definition.ensemble import Ensemble, Member, load_ensemble
+from model_definition.ensemble import Member, load_ensemble
 from model_definition.inference import build_members, restore_members
 from model_definition.run_dir import Run, find_misfit
 from train.config import TrainConfig
@@ -46,14 +49,17 @@ def load_teacher(config: TrainConfig, plan: TrainPlan) -> Teacher | None:
         )
     for run in ensemble.runs:
         _require_unseen_validation(run, plan)
-    graph = _freeze(ensemble)
+    members = [Member(run, choose_checkpoint(run, "best")) for run in ensemble.runs]
+    graph = _freeze(members)
 
     def logits_fn(features: tf.Tensor) -> tf.Tensor:
         inputs, outputs = {"features": features}, ["logits:0"]
         return tf.graph_util.import_graph_def(graph, inputs, outputs, name="teacher")[0]
 
     log(f"learning from {config.teacher} as well, {config.teacher_share:.0%} of the loss")
-    return Teacher(logits_fn, config.teacher_share, config.teacher_temperature)
+    return Teacher(
+        logits_fn, config.teacher_share, config.teacher_temperature, digest=_digest(members)
+    )
 
 
 def _require_unseen_validation(run: Run, plan: TrainPlan) -> None:
@@ -89,11 +95,10 @@ def _find_examples(images: ImageSet, manifest: Manifest) -> dict[str, np.ndarray
     return dict(zip(images.splits, np.split(kept, np.cumsum(sizes)[:-1]), strict=True))
 
 
-def _freeze(ensemble: Ensemble) -> tf1.GraphDef:
+def _freeze(members: Sequence[Member]) -> tf1.GraphDef:
     """Returns the graph from `features` to `logits` with the weights as constants."""
-    members = [Member(run, choose_checkpoint(run, "best")) for run in ensemble.runs]
     with tf.Graph().as_default() as graph, tf1.Session() as session:
-        shape = [None, *ensemble.first.image_shape]
+        shape = [None, *members[0].run.image_shape]
         features = tf1.placeholder(tf.float32, shape, "features")
         spec = build_members(features, None, members)
         tf.identity(spec.predictions["logits"], "logits")
@@ -101,3 +106,13 @@ def _freeze(ensemble: Ensemble) -> tf1.GraphDef:
         return tf1.graph_util.convert_variables_to_constants(
             session, graph.as_graph_def(), ["logits"]
         )
+
+
+def _digest(members: Sequence[Member]) -> str:
+    """Returns the SHA-256 of the files with the members' weights, in hex."""
+    digest = hashlib.sha256()
+    for member in members:
+        prefix = member.checkpoint
+        for path in sorted(prefix.parent.glob(f"{prefix.name}.data-*")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
