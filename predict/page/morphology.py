@@ -135,7 +135,7 @@ def label(mask: np.ndarray) -> np.ndarray:
         np.minimum.at(number, number[upper], smaller)
         np.minimum.at(number, number[lower], smaller)
         number = number[number]
-    number = np.unique(number, return_inverse=True)[1] + 1
+    number = np.cumsum(number == np.arange(number.size))[number]
     pieces = np.zeros(padded.size, np.int32)
     pieces[padded.ravel() == 1] = np.repeat(number, ends - starts)
     return pieces.reshape(padded.shape)[:, :width]

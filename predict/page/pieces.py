@@ -166,7 +166,7 @@ def join(pieces: Pieces, strength: np.ndarray) -> Pieces:
         boxes[first, :2] = np.minimum(boxes[first, :2], boxes[second, :2])
         boxes[first, 2:] = np.maximum(boxes[first, 2:], boxes[second, 2:])
     roots = np.array([_root(owner, index) for index in range(owner.size)])
-    new = np.unique(roots, return_inverse=True)[1].astype(np.int32) + 1
+    new = np.cumsum(owner == np.arange(owner.size), dtype=np.int32)[roots]
     return measure(np.concatenate([np.zeros(1, np.int32), new])[pieces.numbers], strength)
 
 
@@ -179,7 +179,8 @@ def _neighbours(numbers: np.ndarray, height: int, width: int) -> set[tuple[int, 
     highest = morphology.dilate(numbers, height, width)
     lowest = morphology.erode(np.where(numbers > 0, numbers, far), height, width)
     both = (highest > 0) & (highest != lowest)
-    pairs = np.unique(lowest[both].astype(np.int64) * (int(far) + 1) + highest[both])
+    pairs = np.sort(lowest[both].astype(np.int64) * (int(far) + 1) + highest[both])
+    pairs = pairs[np.diff(pairs, prepend=0) > 0]
     return {divmod(int(pair), int(far) + 1) for pair in pairs - (int(far) + 2)}
 
 
