@@ -98,6 +98,9 @@ class EnsembleClaim:
 ENSEMBLES = {
     "best_lenet": EnsembleClaim(("best_lenet",), 99.80, 3 * 3600.0, test_time_shifts=1),
     "speed995": EnsembleClaim(("speed995",), 99.80, 3 * 3600.0, test_time_shifts=1),
+    "mixed": EnsembleClaim(
+        ("speed995", "distilled_lenet", "cnn9975"), 99.80, 3 * 3600.0, test_time_shifts=1
+    ),
 }
 
 
