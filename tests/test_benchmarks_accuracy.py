@@ -32,8 +32,8 @@ def test_trains_scores_and_does_not_train_again(make_dataset, run_script, tmp_pa
     assert (again.returncode, again.stderr) == (0, "")
     assert again.stdout == done.stdout
     assert f"{100 * run['test_accuracy']:.2f} (1)" in again.stdout
-    refused = "accuracy.py: no run of best_lenet is there; give it to --recipes as well, before"
-    for more in ("--ensembles=best_lenet", "--recipes=distilled_lenet"):
+    refused = "accuracy.py: no run of speed995 is there; give it to --recipes as well, before"
+    for more in ("--ensembles=speed995", "--recipes=distilled_lenet"):
         assert run_script(*command, more).stderr.splitlines() == [refused]
     printed = run_script(*command, "--recipes=distilled_lenet", "--seeds=0")
     assert (printed.returncode, printed.stderr) == (0, "")
@@ -47,10 +47,10 @@ def test_an_unknown_recipe(run_script):
 
 
 def test_a_recipe_learns_from_all_runs_of_its_teacher():
-    results: dict[str, dict] = {"best_lenet": {"0": {}, "4": {}}}
+    results: dict[str, dict] = {"speed995": {"0": {}, "4": {}}}
     assert accuracy._name_teachers("speed99", results, Path("runs")) == []
     assert accuracy._name_teachers("distilled_lenet", results, Path("runs")) == [
-        "--teacher=runs/best_lenet-0,runs/best_lenet-4"
+        "--teacher=runs/speed995-0,runs/speed995-4"
     ]
 
 
