@@ -75,10 +75,15 @@ def run(
 def _parse_flags(argv: list[str]) -> list[str]:
     """Parses the flags; a mistake in them is one line, as every other mistake is."""
     try:
-        return flags.FLAGS(argv)
+        arguments = flags.FLAGS(argv)
     except flags.Error as error:
         text = " ".join(str(error).removeprefix("flag ").split())
         sys.exit(_fail(f"{text}; --help lists the flags"))
+    for name in flags.FLAGS:
+        flag = flags.FLAGS[name]
+        if flag.present and flag.value == "" != flag.default:  # As of a shell's unset variable.
+            sys.exit(_fail(f"--{name}: expected a value, found an empty one; leave the flag out"))
+    return arguments
 
 
 def _run_guarded(main: Callable[[list[str]], int | None], arguments: list[str]) -> int | None:

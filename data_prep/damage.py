@@ -105,7 +105,7 @@ def _check_shard(
         return [f"{path}: missing; {shard.num_examples:,} records are expected in it"]
     digest = describe_file(path).sha256
     if digest == shard.sha256:
-        return []
+        return [] if manifest.image_format == "csv" else _misfits(path, manifest)
     if manifest.image_format == "csv":
         return [f"{path}: its sha256 is not the manifest's"]
     if digest in known:
@@ -113,6 +113,14 @@ def _check_shard(
     lines = _find_damage_in(path, shard, expected, manifest)
     # Without the records' checksums, a record may have changed that still reads well.
     return [f"{path}: {line}" for line in lines] or [f"{path}: its sha256 is not the manifest's"]
+
+
+def _misfits(path: Path, manifest: Manifest) -> list[str]:
+    """Returns what a whole shard's first record, which is like all others, is not as stated."""
+    for record in itertools.islice(tfrecord.scan_records(path), 1):
+        if problem := _contradiction(record.data, manifest):
+            return [f"{path}: {record}: {problem}; the manifest is not the one it was written with"]
+    return []
 
 
 def _find_damage_in(

@@ -304,7 +304,8 @@ def load_manifest(data_dir: Path) -> Manifest:
     path = data_dir / MANIFEST_NAME
     make = "python data_prep/convert.py makes a dataset folder"
     if not data_dir.is_dir():
-        raise UserError(f"{data_dir}: no such dataset folder; {make}")
+        what = "a file, no dataset folder" if data_dir.exists() else "no such dataset folder"
+        raise UserError(f"{data_dir}: {what}; {make}")
     if not path.is_file():
         raise UserError(f"{path}: missing, so this is not a complete dataset folder; {make}")
     try:
@@ -336,4 +337,31 @@ def _manifest_from(values: Mapping[str, Any]) -> Manifest:
     parsed = {"image_shape": (height, width, channels), "splits": splits}
     parsed["class_names"] = tuple(values["class_names"])
     parsed["sources"] = tuple(values["sources"])
-    return Manifest(**{**values, **parsed})
+    manifest = Manifest(**{**values, **parsed})
+    _require_consistent(manifest)
+    return manifest
+
+
+def _require_consistent(manifest: Manifest) -> None:
+    """Raises `ValueError` where a manifest contradicts itself, as one edited by hand may."""
+    if not manifest.splits:
+        raise ValueError("it names no split")
+    for name, split in manifest.splits.items():
+        for shard in split.shards:
+            if Path(shard.name).name != shard.name:
+                raise ValueError(f"split {name} has a shard outside the folder, {shard.name!r}")
+        counted = sum(shard.num_examples for shard in split.shards)
+        if counted != split.num_examples:
+            raise ValueError(
+                f"split {name} has {split.num_examples:,} examples, its shards {counted:,}"
+            )
+        if len(split.class_counts) != len(manifest.class_names):
+            raise ValueError(
+                f"split {name} counts {len(split.class_counts)} classes, class_names has "
+                f"{len(manifest.class_names)}"
+            )
+        if sum(split.class_counts) != split.num_examples:
+            raise ValueError(
+                f"split {name} has {split.num_examples:,} examples, its classes "
+                f"{sum(split.class_counts):,}"
+            )

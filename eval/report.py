@@ -13,6 +13,7 @@ from eval.evaluation import Evaluation
 from eval.figures import draw_confusion_matrix, draw_mistakes
 from eval.metrics import NUM_THRESHOLDS
 from input_pipeline.shifts import count_copies
+from model_definition.event_writer import open_event_writer
 
 _WIDEST_MATRIX = 20  # classes; beyond this the picture in TensorBoard is easier to read
 
@@ -99,8 +100,7 @@ def write_summaries(folder: Path, evaluation: Evaluation) -> None:
         values.append(tf1.Summary.Value(tag=name, image=image))
     # A file's name holds only the second: without a suffix, --watch could write one over another.
     suffix = f".{step:09d}"
-    with tf.Graph().as_default():  # TensorFlow 2 lets no v1 writer be made outside a graph.
-        writer = tf1.summary.FileWriter(str(folder), filename_suffix=suffix)
+    writer = open_event_writer(folder, suffix=suffix)
     writer.add_summary(tf1.Summary(value=values), step)
     for label, name in enumerate(evaluation.class_names):
         curve = pr_curve_summary.raw_data_pb(

@@ -97,7 +97,7 @@ def choose_checkpoint(run: Run, which: str) -> Path:
     damage = find_damage(checkpoint)
     if damage:
         remedy = {
-            "best": "evaluate.py takes the last one with --checkpoint=last",
+            "best": "evaluate.py and export.py take the last one with --checkpoint=last",
             "last": "remove its files to use the one before it",
         }.get(which, "name another")
         if which == "best" and run.version != FIRST_VERSION:

@@ -95,7 +95,7 @@ def load_ensemble(logdir: str) -> Ensemble:
     parts = logdir.split(",")
     if not all(parts):
         raise UserError(
-            f"--logdir={logdir}: expected run folders joined by commas, found an empty name "
+            f"{logdir}: expected run folders joined by commas, found an empty name "
             "among them; leave it out"
         )
     return load_folders([Path(part) for part in parts])

@@ -151,9 +151,17 @@ def load_run(logdir: Path) -> Run:
     """
     path = logdir / RUN_NAME
     if not path.is_file():
-        what = "no such run folder" if not logdir.is_dir() else f"holds no {RUN_NAME}, so no run"
+        runs = sorted(found.parent for found in logdir.glob(f"*/{RUN_NAME}"))
+        if runs:
+            raise UserError(
+                f"{logdir}: holds no {RUN_NAME}, so no run; name one of those in it, such as "
+                f"{runs[0]}"
+            )
+        what = "no such run folder"
+        if logdir.exists():
+            what = f"holds no {RUN_NAME}, so no run" if logdir.is_dir() else "a file, no run folder"
         raise UserError(
-            f"{logdir}: {what}; name one with --logdir, or train one with "
+            f"{logdir}: {what}; name one that is there, or train one with "
             f"python train/train_lenet.py --logdir={shlex.quote(str(logdir))}"
         )
     try:

@@ -131,10 +131,12 @@ def main(argv: list[str]) -> int:
         )
     classifier = load_averaged(ensemble, FLAGS.test_time_shifts)
     if classifier.rejection is None:
+        remedy = "train_lenet.py with the run's own flags adds it, given enough validation images"
+        if run.is_imported:
+            remedy = "an imported run has none"
         command_line.log(
             f"predict.py: {FLAGS.logdir}: this run has no calibration, so whatever is found counts "
-            "as a digit; train_lenet.py with the run's own flags adds it, given enough validation "
-            "images"
+            f"as a digit; {remedy}"
         )
     answers = answer_all(
         urls,
@@ -157,7 +159,8 @@ def main(argv: list[str]) -> int:
             print(format_answer(answer, form, run.class_names), end="", flush=True)
             if answer.error is not None:
                 start = _CLEAR_LINE if has_bar else ""
-                command_line.log(f"{start}predict.py: {printable(answer.url)}: {answer.error}")
+                name = printable(answer.url) or "''"
+                command_line.log(f"{start}predict.py: {name}: {answer.error}")
                 code = command_line.EXIT_USER_ERROR
             if advance is not None:
                 advance(1)

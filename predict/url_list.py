@@ -54,6 +54,8 @@ def read_list(path: str) -> list[str]:
     Raises:
       UserError: there is no such file, or it is no text.
     """
+    if path == STDIN and sys.stdin is None:
+        raise UserError("expected a list of pictures on stdin, found it closed; redirect a list")
     try:
         data = sys.stdin.buffer.read() if path == STDIN else Path(path).expanduser().read_bytes()
     except (OSError, ValueError) as error:

@@ -24,6 +24,8 @@ from data_prep.command_line import UserError
 
 def define_flags():
     flags.DEFINE_integer("number", 1, "A number.", 0)
+    flags.DEFINE_string("folder", "runs", "A folder.")
+    flags.DEFINE_string("teacher", "", "None by default.")
 
 def main(argv):
     print("started", flush=True)
@@ -112,6 +114,7 @@ def test_a_bug_shows_its_traceback(tmp_path: Path) -> None:
         (["--numbr=3"], "Unknown command line flag 'numbr'. Did you mean: number ?"),
         (["--number=x"], "--number=x: invalid literal"),
         (["--number=-1"], "--number=-1: -1 is not a non-negative integer"),
+        (["--folder="], "script.py: --folder: expected a value, found an empty one; leave the"),
     ],
 )
 def test_a_wrong_flag(tmp_path: Path, args: list[str], text: str) -> None:
@@ -119,6 +122,10 @@ def test_a_wrong_flag(tmp_path: Path, args: list[str], text: str) -> None:
     assert (code, stdout) == (1, "")
     assert text in stderr
     assert "Traceback" not in stderr
+
+
+def test_an_empty_value_that_is_the_default(tmp_path: Path) -> None:
+    assert finish(start(tmp_path, "print(1)", "--teacher=")) == (0, "1\n", "")
 
 
 @pytest.mark.parametrize(

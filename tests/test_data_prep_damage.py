@@ -286,6 +286,18 @@ def test_broken_records_are_found_for_training(folder: Path) -> None:
     assert broken() == f"{path}: missing"
 
 
+def test_a_manifest_that_was_edited(folder: Path) -> None:
+    """The shards are whole, but not of the images that it says."""
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "image_shape": [5, 3, 1]}))
+    found = damage_of(folder)
+    assert found[:3] == [
+        f"{SHARD.format(shard)}: record 0 (at byte 0): expected an image of (5, 3, 1), found "
+        "(3, 5, 1); the manifest is not the one it was written with"
+        for shard in range(3)
+    ]
+
+
 def test_verify_says_that_all_is_intact(run_script: RunScript, intact: Path) -> None:
     done = run_script("data_prep/verify.py", "--data_dir", intact)
     expected = f"tiny in {intact}: 88 records in 9 shards, all intact\n"

@@ -220,3 +220,31 @@ def test_a_damaged_manifest(tmp_path: Path, text: str | bytes, reason: str) -> N
     message = fail(tmp_path, text)
     assert "manifest.json: not a manifest (" in message
     assert reason in message
+
+
+def test_a_file_is_no_dataset_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    assert f"{tmp_path / 'data'}: a file, no dataset folder; " in fail(tmp_path / "data", None)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"splits": {}}, "it names no split"),
+        ({"class_names": ("a",)}, "split train counts 3 classes, class_names has 1"),
+        ({"num_examples": 1}, "split train has 1 examples, its shards 2"),
+        ({"class_counts": (1, 2, 0)}, "split train has 2 examples, its classes 3"),
+        ({"shards": (Shard("../a", 2, 20, "0" * 64),)}, "has a shard outside the folder, '../a'"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself(
+    tmp_path: Path, change: dict[str, object], reason: str
+) -> None:
+    if "splits" in change or "class_names" in change:
+        manifest = replace(MANIFEST, **change)  # type: ignore[arg-type]
+    else:
+        split = replace(MANIFEST.splits["train"], **change)  # type: ignore[arg-type]
+        manifest = replace(MANIFEST, splits={"train": split})
+    message = fail(tmp_path, manifest.to_json())
+    assert "manifest.json: not a manifest (" in message
+    assert f"{reason}); restore it, or remove the folder and convert again" in message

@@ -324,6 +324,6 @@ def test_script_names_a_missing_run_in_one_line(run_script, tmp_path):
     done = run_script("eval/evaluate.py", "--logdir=runs/none")
     assert done.returncode == 1
     assert done.stderr == (
-        "evaluate.py: runs/none: no such run folder; name one with --logdir, or train one with "
+        "evaluate.py: runs/none: no such run folder; name one that is there, or train one with "
         "python train/train_lenet.py --logdir=runs/none\n"
     )

@@ -47,15 +47,30 @@ def test_missing_folder_is_named_with_the_remedy(tmp_path):
     with pytest.raises(UserError) as error:
         load_run(logdir)
     assert str(error.value) == (
-        f"{logdir}: no such run folder; name one with --logdir, or train one with "
+        f"{logdir}: no such run folder; name one that is there, or train one with "
         f"python train/train_lenet.py --logdir={logdir}"
     )
 
 
 def test_folder_without_a_run_is_named(tmp_path):
     assert not run_dir.exists(tmp_path)
-    with pytest.raises(UserError, match=r": holds no run\.json, so no run; name one with --logdir"):
+    with pytest.raises(UserError, match=r": holds no run\.json, so no run; name one that is there"):
         load_run(tmp_path)
+
+
+def test_folder_of_runs_names_one_of_them(run):
+    folder = run.logdir.parent
+    with pytest.raises(UserError) as error:
+        load_run(folder)
+    assert str(error.value) == (
+        f"{folder}: holds no run.json, so no run; name one of those in it, such as {run.logdir}"
+    )
+
+
+def test_file_is_no_run_folder(tmp_path):
+    (tmp_path / "run").touch()
+    with pytest.raises(UserError, match="run: a file, no run folder; name one that is there"):
+        load_run(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

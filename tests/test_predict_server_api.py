@@ -262,7 +262,23 @@ def test_bodies_that_other_sites_pages_could_send_are_refused(server):
             f"{server.url}/v1/{path}", data="{}", headers={"Content-Type": "text/plain"}
         )
         assert answer.status_code == 415
-        assert answer.json()["error"].startswith("expected application/json as Content-Type")
+        assert "application/json as Content-Type, found 'text/plain'" in answer.json()["error"]
+
+
+def test_what_a_picture_may_be_sent_as_is_named(server):
+    answer = requests.post(f"{server.url}/v1/read", data=b"x", headers={"Content-Type": "a/b"})
+    assert answer.json()["error"] == (
+        "expected image/png, image/jpeg or application/json as Content-Type, found 'a/b'"
+    )
+
+
+def test_correction_without_its_image(server):
+    request = {**to_b64(encode(draw("7"))), "label": 7}
+    answer = requests.post(f"{server.url}/v1/feedback", json=request)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == (
+        'expected {"image": {"b64": "..."}, "label": ...}, found no "image"'
+    )
 
 
 @pytest.mark.parametrize(

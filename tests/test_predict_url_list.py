@@ -75,3 +75,9 @@ def test_mistakes(folder, monkeypatch, given, urls_file, message):
     write_stdin(monkeypatch, b"")
     with pytest.raises(UserError, match=f"^{message}"):
         gather_urls(given, urls_file)
+
+
+def test_stdin_that_the_shell_has_closed(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UserError, match="expected a list of pictures on stdin, found it closed"):
+        gather_urls(["-"], None)

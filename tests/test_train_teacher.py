@@ -197,8 +197,21 @@ def test_one_of_another_dataset_is_taken_at_its_word(tmp_path, data_dir, train_o
     assert load(tmp_path / "other", teacher) is not None
     assert capfd.readouterr().err.startswith(
         f"--teacher={teacher}: was trained on images that are not known here; if this run's "
-        "validation images are among them, validation says too much good\n"
+        "validation images are among them, validation looks too good\n"
     )
+
+
+def test_one_whose_training_has_not_ended_is_named(data_dir, train_one, capfd, tmp_path):
+    teacher = tmp_path / "teacher"
+    shutil.copytree(train_one(), teacher)  # Without exports, which training writes at its end.
+    capfd.readouterr()
+    said = f"--teacher={teacher}: its training has not ended; taught as far as it is\n"
+    assert load(data_dir, teacher) is not None
+    assert said in capfd.readouterr().err
+    (teacher / "export").mkdir()
+    (teacher / "export/model.tflite").touch()
+    assert load(data_dir, teacher) is not None
+    assert said not in capfd.readouterr().err
 
 
 def test_one_of_other_classes_or_images_is_refused(tmp_path, train_one):
@@ -226,6 +239,8 @@ def test_one_that_is_not_there_is_named(tmp_path, data_dir):
     )
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (1, "")
-    assert errors.splitlines()[-1].startswith(f"train_lenet.py: {tmp_path / 'nobody'}: ")
+    assert errors.splitlines()[-1].startswith(
+        f"train_lenet.py: --teacher: {tmp_path / 'nobody'}: no such run folder; "
+    )
     assert "Traceback" not in errors
     assert not (tmp_path / "student").exists()

@@ -339,3 +339,17 @@ def test_run_from_before_a_flag_was_there_goes_on(tmp_path, data_dir, model, no_
     with pytest.raises(UserError, match=r"other flags \(beta1: 0\.9 in the run, 0\.8 now\); give"):
         train(make_config(model, epochs=1.0, beta1=0.8), data_dir=data_dir, logdir=logdir)
     assert train(make_config(model, epochs=2.0), data_dir=data_dir, logdir=logdir).step == 14
+
+
+def test_a_file_where_the_event_files_would_be_is_named(run_script, data_dir, model, tmp_path):
+    logdir = tmp_path / "run"
+    logdir.mkdir()
+    (logdir / "train").touch()
+    done = run_script(
+        "train/train_lenet.py", *ENDLESS, f"--model={model}", f"--data_dir={data_dir}",
+        f"--logdir={logdir}",
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith(
+        f"train_lenet.py: {logdir}/train: file exists; a folder is expected where a file is"
+    )

@@ -22,6 +22,7 @@ from input_pipeline.records import damage_named, shard_paths
 from model_definition.architecture import Architecture, load_architecture
 from model_definition.checkpoints import checkpoint_step, choose_checkpoint, list_checkpoints
 from model_definition.distillation import Teacher
+from model_definition.event_writer import open_event_writer
 from model_definition.litert import export_litert
 from model_definition.run_dir import FIRST_VERSION, Run, read_current_version
 from train.calibration import calibrate
@@ -323,9 +324,9 @@ class _Writers:
 
 @contextlib.contextmanager
 def _open_writers(job: _Job) -> Iterator[_Writers]:
-    """Opens the event files, in a graph, for TensorFlow 2 lets no v1 writer be made elsewhere."""
+    """Opens the event files, and closes them when the block has ended."""
     names = ["train", "validation"] if job.plan.validation else ["train"]
-    writers = [tf1.summary.FileWriter(str(job.run.logdir / name)) for name in names]
+    writers = [open_event_writer(job.run.logdir / name) for name in names]
     try:
         for writer in writers:
             # TensorBoard drops what an interrupted run wrote from this step on.

@@ -41,7 +41,10 @@ def load_teacher(config: TrainConfig, plan: TrainPlan) -> Teacher | None:
     """
     if not config.teacher:
         return None
-    ensemble = load_ensemble(config.teacher)
+    try:
+        ensemble = load_ensemble(config.teacher)
+    except UserError as error:
+        raise UserError(f"--teacher: {error}") from error
     if misfit := find_misfit(ensemble.first, plan.manifest):
         raise UserError(
             f"--teacher={ensemble.first.logdir}: {misfit}; name a teacher for which they are the "
@@ -49,6 +52,8 @@ def load_teacher(config: TrainConfig, plan: TrainPlan) -> Teacher | None:
         )
     for run in ensemble.runs:
         _require_unseen_validation(run, plan)
+        if not run.export_path.is_file():  # What training writes last
+            log(f"--teacher={run.logdir}: its training has not ended; taught as far as it is")
     members = [Member(run, choose_checkpoint(run, "best")) for run in ensemble.runs]
     graph = _freeze(members)
 
@@ -69,7 +74,7 @@ def _require_unseen_validation(run: Run, plan: TrainPlan) -> None:
     if run.is_imported or run.dataset_digest != plan.manifest.digest:
         log(
             f"--teacher={run.logdir}: was trained on images that are not known here; if this "
-            "run's validation images are among them, validation says too much good"
+            "run's validation images are among them, validation looks too good"
         )
         return
     trained = find_trained_images(run, plan.data_dir, plan.manifest)

@@ -148,7 +148,7 @@ class Service:
             request: Mapping[str, Any] = query
             data = body
         else:
-            _require_json(content_type)
+            _require_json(content_type, "image/png, image/jpeg or application/json")
             request = {**query, **await self._run_in_thread(serving_api.load_object, body)}
             data = await self._get_picture(request)
         name = request.get("model", next(iter(self.runs)))
@@ -175,6 +175,10 @@ class Service:
             raise ApiError(400, 'expected a name as "model"')
         run = self.find_run(name)
         label = _find_label(request.get("label"), run)
+        if "image" not in request:
+            raise ApiError(
+                400, 'expected {"image": {"b64": "..."}, "label": ...}, found no "image"'
+            )
         image = await self.readers.decode(run, serving_api.decode_base64(request.get("image")))
         # Answered anew, so that what is kept is what this network says, not what a client says.
         probabilities = (await self.inference.predict(run, image[None]))[0]
@@ -222,12 +226,10 @@ class Service:
         return await loop.run_in_executor(self._threads, function, *arguments)
 
 
-def _require_json(content_type: str) -> None:
-    """Refuses what another site's page could send without asking first."""
+def _require_json(content_type: str, accepted: str = "application/json") -> None:
+    """Refuses what another site's page could send without asking first; names what is accepted."""
     if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise ApiError(
-            415, f"expected application/json as Content-Type, found {content_type[:100]!r}"
-        )
+        raise ApiError(415, f"expected {accepted} as Content-Type, found {content_type[:100]!r}")
 
 
 def _find_label(value: Any, run: Run) -> int:

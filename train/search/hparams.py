@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import tensorflow as tf
 import tensorflow.compat.v1 as tf1
 from tensorboard.plugins.hparams import api_pb2, summary
 
+from model_definition.event_writer import open_event_writer
 from train.search.space import Dimension
 from train.search.trials import Outcome, folder_of
 from train.summaries import scalar_summary
@@ -78,7 +78,7 @@ def _describe(dimension: Dimension) -> api_pb2.HParamInfo:
 
 
 def _write(folder: Path, summaries: Sequence[tf1.Summary], step: int = 0) -> None:
-    with tf.Graph().as_default(), tf1.summary.FileWriter(str(folder)) as writer:
+    with open_event_writer(folder) as writer:
         for one in summaries:
             # By its bytes: TensorBoard has a Summary class of its own.
             writer.add_summary(one.SerializeToString(), step)
