@@ -49,6 +49,8 @@ def run(
       SystemExit: always; the code is what `main` returned, 1 for a `UserError`, or 128 + the
         signal's number for Ctrl-C and SIGTERM.
     """
+    if sys.stdout is None:  # What it prints would be lost, or land in the next file that it opens.
+        sys.exit(_fail("stdout is closed; redirect it, to /dev/null where nobody is to read it"))
     define_flags()
     # Ctrl-C must reach us even where a shell started the script in the background.
     for number in _STOPS:
@@ -90,8 +92,7 @@ def _run_guarded(main: Callable[[list[str]], int | None], arguments: list[str]) 
     """Calls `main`; what a user can cause becomes one line on stderr and an exit code."""
     try:
         code = main(arguments)
-        if sys.stdout is not None:  # It is None where the shell has closed it.
-            sys.stdout.flush()
+        sys.stdout.flush()
         return code
     except (Exception, KeyboardInterrupt, Terminated) as error:
         if _ARRIVED:  # Amid compiled code its exception may have become another one.
@@ -111,8 +112,8 @@ def _run_guarded(main: Callable[[list[str]], int | None], arguments: list[str]) 
 
 def _end_without_reader() -> int:
     """Ends well though the reader of our stdout (`| head`) has gone."""
-    if sys.stdout is not None:  # Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # Python would complain again at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

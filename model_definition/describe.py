@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
             raise UserError(f"--json contradicts --format={file_format}; give one of them")
         file_format = "json"
     output = None if values.output is None else _check_output(values.output, file_format)
-    if file_format == "png" and output is None and (sys.stdout is None or sys.stdout.isatty()):
+    if file_format == "png" and output is None and sys.stdout.isatty():
         raise UserError("--format=png: a terminal cannot show a PNG; name a file with --output")
     architecture = load_architecture(
         argv[0],
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> None:
     if output is not None:
         write_atomically(output, content)
         command_line.log(f"wrote {output}")
-    elif sys.stdout is not None:  # It is None where the shell has closed it.
+    else:
         sys.stdout.buffer.write(content)
 
 

@@ -258,12 +258,24 @@ def test_what_follows_the_last_image_is_checked(
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("command", ["{0} --help | head -1", "{0} --dataset=idx >&-"])
-def test_stdout_may_be_closed(tmp_path: Path, command: str) -> None:
+def run_in_shell(tmp_path: Path, rest: str) -> subprocess.CompletedProcess[str]:
     script = Path(__file__).resolve().parents[1] / "data_prep" / "convert.py"
-    line = command.format(f"{sys.executable} {script}")
-    done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True)
-    assert "Traceback" not in done.stderr
+    line = f"{sys.executable} {script} {rest}"
+    return subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True)
+
+
+def test_the_reader_of_stdout_may_go(tmp_path: Path) -> None:
+    assert "Traceback" not in run_in_shell(tmp_path, "--help | head -1").stderr
+
+
+@pytest.mark.parametrize("flags", ["--dataset=synthetic --synthetic_train=20", "--help", "--nope"])
+def test_a_closed_stdout_is_refused_before_anything_is_lost(tmp_path: Path, flags: str) -> None:
+    done = run_in_shell(tmp_path, f"{flags} >&-")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "convert.py: stdout is closed; redirect it, to /dev/null where nobody is to read it\n"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 PEAK = """

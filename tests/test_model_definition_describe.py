@@ -182,7 +182,7 @@ def test_output_takes_the_place_of_what_was_there(tmp_path, model):
         (("lenet", "--model_set=width=2"), "there is no named value 'width' to set"),
         (("lenet", "--output=no/a.txt"), "--output=no/a.txt: there is no folder no; create it"),
         (("lenet", "--output=."), "--output=.: expected a file, found something else"),
-        (("lenet", "--output="), "--output=: expected a file, found something else"),
+        (("lenet", "--output="), "--output: expected a value, found an empty one"),
         (
             ("lenet", "--output=a.svg"),
             "--output=a.svg: expected a name for text, found one for svg",
