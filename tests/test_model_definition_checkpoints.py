@@ -155,7 +155,7 @@ def test_run_without_a_checkpoint_is_refused(run, which):
     ("which", "remedy"),
     [
         ("last", "remove its files to use the one before it"),
-        ("best", "evaluate.py takes the last one with --checkpoint=last"),
+        ("best", "evaluate.py and export.py take the last one with --checkpoint=last"),
         ("model.ckpt-3", "name another"),
     ],
 )

@@ -107,7 +107,7 @@ def test_help_lists_the_formats_at_once(run_script):
         ([], "export.py: --format: expected one or several, joined by commas, found none; "),
         (["--format=text"], "gone: the dataset that net was trained on is not there; name its "),
         (["--format=text", "--data_dir=net"], "net/manifest.json: missing, so this is not a "),
-        (["--format=text", "--logdir=no"], "export.py: no: no such run folder; name one with "),
+        (["--format=text", "--logdir=no"], "export.py: no: no such run folder; name one that "),
         (
             ["--format=text", "--data_dir=moved", "--output_dir=net/run.json"],
             "export.py: net/run.json: file exists; a folder is expected where a file is; ",
