@@ -49,6 +49,8 @@ def run(
       SystemExit: always; the code is what `main` returned, 1 for a `UserError`, or 128 + the
         signal's number for Ctrl-C and SIGTERM.
     """
+    if sys.stderr is None:
+        _open_stderr()
     if sys.stdout is None:  # What it prints would be lost, or land in the next file that it opens.
         sys.exit(_fail("stdout is closed; redirect it, to /dev/null where nobody is to read it"))
     define_flags()
@@ -72,6 +74,15 @@ def run(
     except BrokenPipeError:  # of --help, which is printed before `main` is reached
         sys.exit(_end_without_reader())
     raise AssertionError("app.run always exits")
+
+
+def _open_stderr() -> None:
+    """Lets a closed stderr lead nowhere: Python would print to stdout what is meant for it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    if nowhere != 2:
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+    sys.stderr = os.fdopen(2, "w")
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

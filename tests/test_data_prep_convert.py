@@ -278,6 +278,15 @@ def test_a_closed_stdout_is_refused_before_anything_is_lost(tmp_path: Path, flag
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_closed_stderr_leaves_stdout_to_the_results(tmp_path: Path) -> None:
+    flags = "--dataset=synthetic --synthetic_train=20 --json"  # It logs that there are few shards.
+    done = run_in_shell(tmp_path, f"{flags} 2>&-")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["dataset"] == "synthetic"
+    refused = run_in_shell(tmp_path, "--nope <&- 2>&-")
+    assert (refused.returncode, refused.stdout) == (1, "")
+
+
 PEAK = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True)
