@@ -280,10 +280,12 @@ def test_refused_import_logs_no_notes(model, tmp_path, run_script):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
+        ("--output=", "import_keras.py: --output: expected a value, found an empty one"),
         ("--output=.", "--output=.: expected the name of a file, found none"),
         ("--output=runs/x/model.txt", "there is no folder runs/x; create it first"),
         ("--output=/proc/model.txt", "no file can be made there; choose a folder on an ordinary"),
         ("--output=mine", "mine: exists already; name another file with --output"),
+        ("--logdir=", "import_keras.py: --logdir: expected a value, found an empty one"),
         ("--logdir=.", "--logdir=.: gives the run no name; give one, such as --logdir=runs/mine"),
         ("--logdir=..", "--logdir=..: gives the run no name"),
         ("--logdir=/proc/mine", "/proc/mine: no folder can be made there; choose one on an ordin"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import fcntl
 import io
 import json
@@ -22,6 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.page_composer import slant
 from data_prep.command_line import UserError
+from model_definition.run_dir import write_run
 from predict.digits import find_digits, find_places
 from predict.predict import name_files
 from tests.predict_fixtures import (
@@ -185,13 +187,23 @@ def test_picture_without_any_digit_says_so(folder, logdir):
     assert predict(folder, f"--logdir={logdir}", "letter.png").stdout == ""
 
 
-def test_run_without_calibration_says_that_it_rejects_nothing(folder):
-    write_digit_run(folder / "run")
+@pytest.mark.parametrize(
+    ("config", "remedy"),
+    [
+        ({}, "an imported run has none"),
+        (
+            {"model": "lenet"},
+            "train_lenet.py with the run's own flags adds it, given enough validation images",
+        ),
+    ],
+)
+def test_run_without_calibration_says_that_it_rejects_nothing(folder, config, remedy):
+    write_run(dataclasses.replace(write_digit_run(folder / "run"), config=config))
     result = predict(folder, "--logdir=run", "letter.png", "1.png", "--json")
     assert result.returncode == 0
-    assert result.stderr == (  # Its configuration is empty, as that of an imported one.
+    assert result.stderr == (
         "predict.py: run: this run has no calibration, so whatever is found counts as a digit; "
-        "an imported run has none\n"
+        f"{remedy}\n"
     )
     assert result.stderr.count("\n") == 1
     (digit,) = json.loads(result.stdout.splitlines()[0])["digits"]
