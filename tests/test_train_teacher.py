@@ -205,7 +205,7 @@ def test_one_whose_training_has_not_ended_is_named(data_dir, train_one, capfd, t
     teacher = tmp_path / "teacher"
     shutil.copytree(train_one(), teacher)  # Without exports, which training writes at its end.
     capfd.readouterr()
-    said = f"--teacher={teacher}: its training has not ended; taught as far as it is\n"
+    said = f"--teacher={teacher}: has no model.tflite, so its training may not have ended\n"
     assert load(data_dir, teacher) is not None
     assert said in capfd.readouterr().err
     (teacher / "export").mkdir()

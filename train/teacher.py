@@ -20,7 +20,7 @@ from model_definition.checkpoints import choose_checkpoint
 from model_definition.distillation import Teacher
 from model_definition.ensemble import Member, load_ensemble
 from model_definition.inference import build_members, restore_members
-from model_definition.run_dir import Run, find_misfit
+from model_definition.run_dir import LITERT_NAME, Run, find_misfit
 from train.config import TrainConfig
 from train.plan import ImageSet, TrainPlan, find_trained_images
 
@@ -52,8 +52,8 @@ def load_teacher(config: TrainConfig, plan: TrainPlan) -> Teacher | None:
         )
     for run in ensemble.runs:
         _require_unseen_validation(run, plan)
-        if not run.export_path.is_file():  # What training writes last
-            log(f"--teacher={run.logdir}: its training has not ended; taught as far as it is")
+        if not run.export_path.is_file():  # Training writes it last, save for a search's trials.
+            log(f"--teacher={run.logdir}: has no {LITERT_NAME}, so its training may not have ended")
     members = [Member(run, choose_checkpoint(run, "best")) for run in ensemble.runs]
     graph = _freeze(members)
 
