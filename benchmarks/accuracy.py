@@ -96,11 +96,12 @@ class EnsembleClaim:
 
 
 ENSEMBLES = {
-    "best_lenet": EnsembleClaim(("best_lenet",), 99.80, 3 * 3600.0, test_time_shifts=1),
-    "speed995": EnsembleClaim(("speed995",), 99.80, 3 * 3600.0, test_time_shifts=1),
-    "mixed": EnsembleClaim(
-        ("speed995", "distilled_lenet", "cnn9975"), 99.80, 3 * 3600.0, test_time_shifts=1
-    ),
+    name: EnsembleClaim(recipes, 99.80, 3 * 3600.0, test_time_shifts=1)
+    for name, recipes in {
+        "best_lenet": ("best_lenet",),
+        "speed995": ("speed995",),
+        "mixed": ("speed995", "distilled_lenet", "cnn9975"),
+    }.items()
 }
 
 

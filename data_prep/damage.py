@@ -104,10 +104,11 @@ def _check_shard(
     if not path.is_file():
         return [f"{path}: missing; {shard.num_examples:,} records are expected in it"]
     digest = describe_file(path).sha256
-    if digest == shard.sha256:
-        return [] if manifest.image_format == "csv" else _misfits(path, manifest)
+    is_same = digest == shard.sha256
     if manifest.image_format == "csv":
-        return [f"{path}: its sha256 is not the manifest's"]
+        return [] if is_same else [f"{path}: its sha256 is not the manifest's"]
+    if is_same:
+        return _misfits(path, manifest)
     if digest in known:
         return [f"{path}: record 0 (at byte 0) and all after: it holds {known[digest]}"]
     lines = _find_damage_in(path, shard, expected, manifest)
@@ -117,10 +118,10 @@ def _check_shard(
 
 def _misfits(path: Path, manifest: Manifest) -> list[str]:
     """Returns what a whole shard's first record, which is like all others, is not as stated."""
-    for record in itertools.islice(tfrecord.scan_records(path), 1):
-        if problem := _contradiction(record.data, manifest):
-            return [f"{path}: {record}: {problem}; the manifest is not the one it was written with"]
-    return []
+    record = next(tfrecord.scan_records(path), None)
+    if record is None or not (problem := _contradiction(record.data, manifest)):
+        return []
+    return [f"{path}: {record}: {problem}; the manifest is not the one it was written with"]
 
 
 def _find_damage_in(

@@ -179,7 +179,7 @@ class Service:
             raise ApiError(
                 400, 'expected {"image": {"b64": "..."}, "label": ...}, found no "image"'
             )
-        image = await self.readers.decode(run, serving_api.decode_base64(request.get("image")))
+        image = await self.readers.decode(run, serving_api.decode_base64(request["image"]))
         # Answered anew, so that what is kept is what this network says, not what a client says.
         probabilities = (await self.inference.predict(run, image[None]))[0]
         try:
